@@ -1,0 +1,3 @@
+"""gatewayd: an on-prem SMS gateway daemon for GSM hardware."""
+
+__version__ = "0.1.0"

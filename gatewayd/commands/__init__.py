@@ -1,0 +1,1 @@
+"""The groups of commands that `gatewayd.cli` puts together."""

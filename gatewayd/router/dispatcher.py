@@ -1,0 +1,401 @@
+"""The dispatcher: each channel pulls work when it may send.
+
+One task per channel asks the spool for the best message it may take, submits it, and hands the outcome back together with
+its next question: one commit between two submissions, and nothing else. Work is pulled, so a slow channel never holds
+what a fast one could send; wake-ups are events, never a poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gatewayd import msglog
+from gatewayd.clock import Clock, iso
+from gatewayd.errors import ChannelLost, SpoolError, SubmitError
+from gatewayd.model import ChannelState, Outcome, Retry, SimIdentity
+from gatewayd.modems.channel import Channel, ChannelEvent, LateResult, Received, StateChanged
+from gatewayd.modems.supervisor import Supervisor
+from gatewayd.router.control import ChannelView
+from gatewayd.router.inbound import RETRY_S, Inbound, persistently
+from gatewayd.router.pacing import Pace, start_moment
+from gatewayd.spool.lanes import Lane
+from gatewayd.spool.store import PAUSED, Store
+from gatewayd.spool.work import Claim, Line, Result, Want
+from gatewayd.spool.writer import Notices
+
+log = logging.getLogger("gatewayd.dispatcher")
+
+CLOCK_CHECK_S = 30.0  # the wall clock may jump: what is due by it is looked at again this often at the latest
+
+
+@dataclass(slots=True, eq=False)
+class ChannelTask:
+    """What the dispatcher knows of one channel."""
+
+    name: str
+    supervisor: Supervisor
+    pace: Pace
+    number: str = ""  # of a SIM that says none
+    sim_id: int = 0
+    in_hand: Claim | None = None
+    submitted: int = 0
+    not_sent: int = 0
+    doubtful: int = 0
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    called: bool = False  # woken because a message became claimable
+
+    @property
+    def line(self) -> Line:
+        return Line(self.name, self.sim_id)
+
+    @property
+    def usable(self) -> Channel | None:
+        """The session that may send now, if there is one."""
+        if self.sim_id and self.supervisor.status().state is ChannelState.READY:
+            return self.supervisor.current
+        return None
+
+
+class Dispatcher:
+    """Runs the channels of one daemon. Implements `router.control.Control`."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._inbound = Inbound(store)
+        self._channels: dict[str, ChannelTask] = {}
+        self._idle: dict[ChannelTask, None] = {}  # in the order they became idle
+        self._version = 0  # grows with every message that becomes claimable
+        self._paused = ""
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sends: list[asyncio.Task[None]] = []
+        self._next_due: int | None = None
+        self._due = asyncio.Event()
+
+    def add(
+        self,
+        name: str,
+        factory: Callable[[], Channel],
+        *,
+        interval_s: float,
+        numbers: Callable[[SimIdentity], str],
+        make_supervisor: Callable[..., Supervisor] = Supervisor,
+    ) -> None:
+        """Add a channel before `start()`. `numbers` gives the number of a SIM, "" if nobody knows it."""
+
+        async def sink(event: ChannelEvent) -> None:
+            await self._happened(task, event)
+
+        async def admit_sim(identity: SimIdentity) -> str:
+            return await self._admit_sim(task, identity, numbers(identity))
+
+        supervisor = make_supervisor(name, factory, sink, admit_sim, self._clock)
+        task = ChannelTask(name, supervisor, Pace(interval_s))
+        self._channels[name] = task
+
+    async def start(self) -> None:
+        """Begin to bring the channels up and to send. Raises SpoolError."""
+        self._paused = _pause_sentence(await self._store.setting(PAUSED))
+        if self._paused:
+            log.warning("nothing is sent: %s (gatewayd resume)", self._paused)
+        self._tasks.append(asyncio.create_task(self._keep_time(), name="clockwork"))
+        for task in self._channels.values():
+            self._tasks.append(asyncio.create_task(task.supervisor.run(), name=f"supervisor {task.name}"))
+            self._sends.append(asyncio.create_task(self._send(task), name=f"dispatcher {task.name}"))
+        for running in (*self._tasks, *self._sends):
+            running.add_done_callback(_report_death)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Claim nothing more, wait for what is in hand, at most `timeout_s`; the rest is in doubt. Then close the channels."""
+        self._stopping = True
+        self._wake_all()
+        if self._sends:
+            _, late = await asyncio.wait(self._sends, timeout=timeout_s)
+            for sending in late:
+                sending.cancel()
+            await asyncio.gather(*self._sends, return_exceptions=True)
+        for task in self._channels.values():
+            await task.supervisor.stop()
+        for running in self._tasks:
+            running.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # What the spool says after each commit.
+
+    def committed(self, notices: Notices) -> None:
+        """Wake whom a commit concerns: as many idle channels as messages became claimable."""
+        if notices.due_at is not None and (self._next_due is None or notices.due_at < self._next_due):
+            self._next_due = notices.due_at
+            self._due.set()
+        if not notices.lanes:
+            return
+        self._version += 1
+        for lane, count in notices.lanes.items():
+            for task in list(self._idle):
+                if count == 0:
+                    break
+                if lane.open_to(task.name, task.sim_id):
+                    task.called = True
+                    self._wake(task)
+                    count -= 1
+
+    def _wake(self, task: ChannelTask) -> None:
+        self._idle.pop(task, None)
+        task.wake.set()
+
+    def _wake_all(self) -> None:
+        for task in self._channels.values():
+            self._wake(task)
+
+    # One channel.
+
+    async def _send(self, task: ChannelTask) -> None:
+        """Ask, submit, hand the outcome back with the next question; for ever."""
+        result: Result | None = None
+        failures = 0
+        try:
+            while not (self._stopping and result is None):
+                wait_s = task.pace.wait_s(self._clock.monotonic())
+                channel = None if self._stopping or self._paused or wait_s > 0 else task.usable
+                if channel is None and result is None:
+                    self._pass_on(task)
+                    await self._until_it_may(task, wait_s)
+                    continue
+                version = self._version
+                try:
+                    if failures:
+                        await self._store.give_back(task.line)
+                    taken = await self._store.work(task.line, result, self._want(task, channel))
+                except SpoolError:
+                    await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
+                    failures += 1
+                    continue
+                failures = 0
+                result = None
+                task.called = task.called and channel is None
+                if taken.claim is not None and channel is not None:
+                    task.in_hand = taken.claim
+                    result = await self._submit(task, channel, taken.claim)
+                    task.in_hand = None
+                elif channel is not None and not taken.more and version == self._version:
+                    self._idle[task] = None
+                    await task.wake.wait()
+                task.wake.clear()
+        except asyncio.CancelledError:
+            await self._let_go(task, result)
+            raise
+        finally:
+            self._idle.pop(task, None)
+
+    def _pass_on(self, task: ChannelTask) -> None:
+        """Let another idle channel have the message this one was woken for and cannot take."""
+        if task.called:
+            task.called = False
+            for other in self._idle:
+                other.called = True
+                self._wake(other)
+                break
+
+    async def _until_it_may(self, task: ChannelTask, wait_s: float) -> None:
+        """Wait until the channel's pace allows, or something about it changes."""
+        try:
+            async with asyncio.timeout(wait_s if wait_s > 0 else None):
+                await task.wake.wait()
+        except TimeoutError:
+            pass
+        task.wake.clear()
+
+    def _want(self, task: ChannelTask, channel: Channel | None) -> Want | None:
+        if channel is None:
+            return None
+        name, sim_id = task.name, task.sim_id
+
+        def serves(lane: Lane) -> bool:
+            return lane.open_to(name, sim_id)
+
+        return Want(serves, channel.plan)
+
+    async def _submit(self, task: ChannelTask, channel: Channel, claim: Claim) -> Result:
+        """Submit one segment and say what became of it; whatever happens, there is an outcome."""
+        withdrawn = False
+
+        def gate() -> bool:
+            nonlocal withdrawn
+            withdrawn = bool(self._paused) or self._stopping
+            return not withdrawn
+
+        called = self._clock.monotonic()
+        segment = claim.segment
+        message_id, seq, total = segment.message.id, segment.seq, segment.total
+        try:
+            receipt = await channel.submit(segment, gate)
+        except SubmitError as error:
+            finished_ms = self._clock.now_ms()
+            if error.started_ms is not None:
+                self._started(task, error.started_ms, finished_ms, called)
+            if error.outcome is Outcome.IN_DOUBT:
+                task.doubtful += 1
+                msglog.in_doubt(message_id, seq, task.name, str(error))
+            else:
+                task.not_sent += 1
+                msglog.not_sent(message_id, seq, total, task.name, error.code, error.text)
+            return Result(
+                claim,
+                error.outcome,
+                error.started_ms,
+                finished_ms,
+                retry=error.retry,
+                code=error.code,
+                detail=self._withdrawn_because() if withdrawn else error.text,
+                withdrawn=withdrawn and error.outcome is Outcome.NOT_SENT,
+                alternatives=not claim.pinned and len(self._channels) > 1,
+            )
+        except Exception as error:  # a bug of ours; bytes may have left
+            log.exception("channel %s failed while it had message %d in its hands", task.name, message_id)
+            task.doubtful += 1
+            now = self._clock.now_ms()
+            return Result(claim, Outcome.IN_DOUBT, now, now, detail=f"internal error: {error!r}")
+        self._started(task, receipt.started_ms, receipt.finished_ms, called)
+        task.submitted += 1
+        took_ms = receipt.finished_ms - receipt.started_ms
+        msglog.submitted(message_id, seq, total, task.name, receipt.ref, took_ms)
+        return Result(claim, Outcome.SENT, receipt.started_ms, receipt.finished_ms, ref=receipt.ref)
+
+    def _started(self, task: ChannelTask, started_ms: int, finished_ms: int, called: float) -> None:
+        task.pace.started(start_moment(started_ms, finished_ms, called, self._clock.monotonic()))
+
+    def _withdrawn_because(self) -> str:
+        return "called back before it was sent: " + (self._paused or "the daemon stops")
+
+    async def _let_go(self, task: ChannelTask, result: Result | None) -> None:
+        """The daemon stops and waits no longer: what is still in hand is in doubt."""
+        if result is None and task.in_hand is not None:
+            now = self._clock.now_ms()
+            detail = "the daemon stopped while it was being submitted"
+            result = Result(task.in_hand, Outcome.IN_DOUBT, now, now, detail=detail)
+            task.in_hand = None
+        if result is not None:
+            try:
+                await self._store.work(task.line, result, None)
+            except SpoolError as error:
+                log.warning("the outcome of message %d is not on disk: %s", result.claim.message_id, error)
+                return
+        try:
+            await self._store.give_back(task.line)  # a claim that came too late to be submitted
+        except SpoolError as error:
+            log.warning("channel %s: %s", task.name, error)
+
+    # What the channels say.
+
+    async def _happened(self, task: ChannelTask, event: ChannelEvent) -> None:
+        if isinstance(event, Received):
+            await self._inbound(task.name, task.sim_id, event)
+        elif isinstance(event, LateResult):
+            settled = await persistently(lambda: self._store.late_result(task.sim_id, event.ref))
+            msglog.late_result(settled, task.name, event.ref)
+        elif isinstance(event, StateChanged):
+            self._wake(task)
+
+    async def _admit_sim(self, task: ChannelTask, identity: SimIdentity, number: str) -> str:
+        """Pair the SIM with the channel; a sentence if it is not the one the channel is paired with."""
+        try:
+            pairing = await self._store.see_sim(task.name, identity, number)
+        except SpoolError as error:
+            raise ChannelLost(f"the SIM cannot be looked up: {error}") from error
+        task.sim_id = 0 if pairing.changed else pairing.sim_id
+        if pairing.changed:
+            return (
+                f"the SIM was changed: {_sim_name(identity)} instead of {_sim_name(pairing.paired)}; "
+                f"gatewayd channels accept {task.name}"
+            )
+        return ""
+
+    # Time.
+
+    async def _keep_time(self) -> None:
+        """Let the spool do what becomes due, when it becomes due."""
+        while True:
+            self._due.clear()
+            self._next_due = None
+            try:
+                self._next_due = await self._store.advance()
+            except SpoolError:
+                self._next_due = self._clock.now_ms() + 1000
+            wait_s = CLOCK_CHECK_S
+            if self._next_due is not None:
+                wait_s = min(wait_s, max(0.0, (self._next_due - self._clock.now_ms()) / 1000))
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._due.wait()
+            except TimeoutError:
+                pass
+
+    # What operators see and steer (router.control.Control).
+
+    def channels(self) -> list[ChannelView]:
+        now = self._clock.monotonic()
+        return [
+            ChannelView(
+                task.supervisor.status(),
+                task.sim_id,
+                task.pace.interval_s,
+                task.pace.wait_s(now),
+                task.in_hand.message_id if task.in_hand is not None else None,
+                task.submitted,
+                task.not_sent,
+                task.doubtful,
+            )
+            for task in self._channels.values()
+        ]
+
+    def paused(self) -> str:
+        return self._paused
+
+    async def pause(self, actor: str, reason: str) -> None:
+        value = json.dumps({"actor": actor, "at": self._clock.now_ms(), "reason": reason})
+        before, self._paused = self._paused, _pause_sentence(value)  # at once: what has not left yet stays
+        try:
+            await self._store.set_setting(PAUSED, value, actor)
+        except SpoolError:
+            self._paused = before
+            self._wake_all()
+            raise
+        log.warning("nothing is sent: %s", self._paused)
+
+    async def resume(self, actor: str) -> None:
+        await self._store.set_setting(PAUSED, "", actor)
+        if self._paused:
+            log.info("sending again: resumed by %s", actor)
+        self._paused = ""
+        self._wake_all()
+
+    async def accept_sim(self, channel: str, actor: str) -> bool:
+        task = self._channels[channel]
+        if not await self._store.accept_sim(channel, actor):
+            return False
+        task.supervisor.unpark()
+        return True
+
+
+def _pause_sentence(value: str | None) -> str:
+    """The stored switch as a sentence; "" if sending is on."""
+    if not value:
+        return ""
+    said = json.loads(value)
+    reason = f": {said['reason']}" if said.get("reason") else ""
+    return f"paused by {said['actor']} at {iso(said['at'])}{reason}"
+
+
+def _sim_name(identity: SimIdentity) -> str:
+    return f"ICCID {identity.iccid}" if identity.iccid else f"IMSI {identity.imsi}"
+
+
+def _report_death(task: asyncio.Task[None]) -> None:
+    """A task of ours that ends by itself is a bug: say so loudly."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("task %s died", task.get_name(), exc_info=error)

@@ -1,0 +1,145 @@
+"""Lanes: the queues that a claim merges, and what is known of their heads.
+
+A lane is what decides whether a message may be claimed: who sends it (dialer or class), where it is routed, which channel
+or SIM it is tied to. Reading ahead (50 per lane) is a hint and not a claim: each candidate is checked again in the
+transaction that claims it, and whatever is in doubt is read again. Lives in the writer's thread.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass, field
+
+from sqlalchemy import bindparam, select
+
+from gatewayd.spool import schema
+from gatewayd.spool.engine import Statement
+from gatewayd.spool.writer import Tx
+
+READ_AHEAD = 50  # S4-37
+
+Key = tuple[int, int, int]
+"""(-priority, position, message id): the order in which a lane is served. Decision 3: larger priority first."""
+
+_lanes = schema.lanes.c
+_messages = schema.messages.c
+
+ALL_LANES = Statement(
+    select(_lanes.id, _lanes.source, _lanes.target, _lanes.channel, _lanes.sim_id, _lanes.avoid_sim_id)
+)
+NEW_LANE = Statement(
+    schema.lanes.insert().returning(_lanes.id),
+    columns=["key", "source", "target", "channel", "sim_id", "avoid_sim_id"],
+)
+HEAD = Statement(
+    select(_messages.priority, _messages.position, _messages.id)
+    .where(_messages.lane_id == bindparam("lane"), _messages.queue == schema.sqltext(schema.DUE))
+    .order_by(_messages.priority.desc(), _messages.position)
+    .limit(schema.sqltext(READ_AHEAD))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One queue. `channel` "" and the SIM ids 0 mean: no such tie."""
+
+    id: int
+    source: str
+    target: str
+    channel: str
+    sim_id: int
+    avoid_sim_id: int
+
+    def open_to(self, channel: str, sim_id: int) -> bool:
+        """Whether a channel with this name and SIM may serve it at all."""
+        return (
+            self.channel in {"", channel}
+            and self.sim_id in {0, sim_id}
+            and not (sim_id and self.avoid_sim_id == sim_id)
+        )
+
+
+@dataclass(slots=True)
+class _Head:
+    keys: list[Key] = field(default_factory=list)
+    complete: bool = False  # `keys` is all there is in the lane
+
+
+class LaneBook:
+    """The lanes and their heads. `forget()` after any rollback: all of it is read again from the spool."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[int, Lane] | None = None
+        self._ids: dict[str, int] = {}
+        self._heads: dict[int, _Head] = {}
+
+    def forget(self) -> None:
+        self._lanes = None
+        self._heads.clear()
+
+    def all(self, tx: Tx) -> list[Lane]:
+        return list(self._load(tx).values())
+
+    def get(self, tx: Tx, lane_id: int) -> Lane:
+        return self._load(tx)[lane_id]
+
+    def find(self, tx: Tx, source: str, target: str, channel: str, sim_id: int, avoid_sim_id: int) -> Lane:
+        """The lane with these properties, made where there is none yet."""
+        lanes = self._load(tx)
+        key = _key(source, target, channel, sim_id, avoid_sim_id)
+        lane_id = self._ids.get(key)
+        if lane_id is None:
+            values = {
+                "key": key,
+                "source": source,
+                "target": target,
+                "channel": channel,
+                "sim_id": sim_id,
+                "avoid_sim_id": avoid_sim_id,
+            }
+            row = tx.one(NEW_LANE, values)
+            assert row is not None
+            lane_id = self._ids[key] = row[0]
+            lanes[lane_id] = Lane(lane_id, source, target, channel, sim_id, avoid_sim_id)
+            self._heads[lane_id] = _Head(complete=True)
+        return lanes[lane_id]
+
+    def added(self, lane_id: int, key: Key) -> None:
+        """A message became claimable in the lane."""
+        head = self._heads.get(lane_id)
+        if head is None:
+            return
+        if head.complete or (head.keys and key < head.keys[-1]):
+            insort(head.keys, key)
+            if len(head.keys) > READ_AHEAD:
+                head.keys.pop()
+                head.complete = False
+
+    def first(self, tx: Tx, lane_id: int) -> Key | None:
+        """The best candidate of the lane, None if it is empty."""
+        head = self._heads.get(lane_id)
+        if head is None:
+            head = self._heads[lane_id] = _Head()
+        if not head.keys and not head.complete:
+            tx.flush()
+            head.keys = [(-row[0], row[1], row[2]) for row in tx.all(HEAD, {"lane": lane_id})]
+            head.complete = len(head.keys) < READ_AHEAD
+        return head.keys[0] if head.keys else None
+
+    def take(self, lane_id: int) -> None:
+        """Drop the best candidate: it was claimed, or is none any more."""
+        del self._heads[lane_id].keys[0]
+
+    def _load(self, tx: Tx) -> dict[int, Lane]:
+        if self._lanes is None:
+            tx.flush()
+            self._lanes = {row[0]: Lane(*row) for row in tx.all(ALL_LANES, {})}
+            self._ids = {
+                _key(lane.source, lane.target, lane.channel, lane.sim_id, lane.avoid_sim_id): lane.id
+                for lane in self._lanes.values()
+            }
+        return self._lanes
+
+
+def _key(source: str, target: str, channel: str, sim_id: int, avoid_sim_id: int) -> str:
+    return f"{source}|{target}|{channel}|{sim_id}|{avoid_sim_id}"

@@ -1,0 +1,296 @@
+"""The tables of the spool, for SQLite and PostgreSQL alike. See docs/architecture.md "The spool".
+
+Times are UTC epoch milliseconds. Flags are small integers (0, 1), so that the writer's bare statements need no type
+conversion on either engine. Hot states are kept as text: a sysadmin with `sqlite3` at night can read them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    literal_column,
+    text,
+)
+
+metadata = MetaData()
+
+
+def sqltext(value: int | str) -> ColumnElement[Any]:
+    """A constant written into the statement itself, where a partial index must see it. Never for what comes from outside."""
+    return literal_column(str(value) if isinstance(value, int) else f"'{value}'")
+
+
+Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite makes only INTEGER PRIMARY KEY the rowid
+Ms = BigInteger
+
+# Values of messages.queue.
+OUT, LATER, DUE, BEHIND = 0, 1, 2, 3
+"""OUT: nothing to claim (in hand, finished, or in doubt) · LATER: until due_at · DUE: claimable · BEHIND: after another
+message to the same number (`waits_for`)."""
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("epoch", Integer, nullable=False),  # one more at each start
+    Column("started_at", Ms, nullable=False),
+    Column("stopped_at", Ms),  # NULL after a crash
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("at", Ms, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("detail", Text, nullable=False, server_default=""),
+)
+
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),  # the five below, joined
+    Column("source", Text, nullable=False),  # dialer:NAME, or class:CLASS for what the API takes
+    Column("target", Text, nullable=False),  # route target; "any": every channel
+    Column("channel", Text, nullable=False),  # pinned by the submitter; "": not pinned
+    Column("sim_id", BigInteger, nullable=False),  # bound by the first intent; 0: not bound
+    Column("avoid_sim_id", BigInteger, nullable=False),  # has refused it already; 0: none
+)
+
+sims = Table(
+    "sims",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("iccid", Text, unique=True),
+    Column("imsi", Text, unique=True),
+    Column("number", Text, nullable=False, server_default=""),
+    Column("first_seen_at", Ms, nullable=False),
+    Column("last_seen_at", Ms, nullable=False),
+    Column("owner", Text),
+    Column("owner_epoch", Integer),
+    Column("last_tp_mr", Integer),  # of the last receipt: the next is expected one higher
+    Column("last_submit_at", Ms),
+)
+
+channels = Table(
+    "channels",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("sim_id", BigInteger),  # paired at first sight
+    Column("paired_at", Ms),
+    Column("seen_sim_id", BigInteger),  # what is in it now, where it is another one: parked
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),  # the idm
+    Column("position", BigInteger, nullable=False),  # of entry; the second key of a claim
+    Column("priority", Integer, nullable=False),
+    Column("lane_id", BigInteger, nullable=False),
+    Column("queue", SmallInteger, nullable=False),
+    Column("due_at", Ms, nullable=False),
+    Column("waits_for", BigInteger),
+    Column("owner", Text),  # of what is in flight
+    Column("owner_epoch", Integer),
+    Column("admission", Text, nullable=False),
+    Column("state", SmallInteger, nullable=False),  # fold of the segments
+    Column("delivery", Text, nullable=False),
+    Column("class", Text, nullable=False),
+    Column("to_given", Text, nullable=False),
+    Column("to_number", Text, nullable=False),  # E.164, or a short code
+    Column("text", Text, nullable=False),
+    Column("alphabet", Text, nullable=False),
+    Column("plan", Text, nullable=False, server_default="tpdu"),  # tpdu | unit
+    Column("segments", SmallInteger, nullable=False),
+    Column("concat_ref", Integer, nullable=False),
+    Column("report", SmallInteger, nullable=False),
+    Column("in_doubt", Text, nullable=False),
+    Column("not_before", Ms),
+    Column("expires_at", Ms),
+    Column("sim_id", BigInteger),
+    Column("channel", Text),  # of the last intent
+    Column("avoid_sim_id", BigInteger, nullable=False, server_default="0"),  # refused it; another may not
+    Column("touched", SmallInteger, nullable=False, server_default="0"),  # a segment was, or may have been, handed over
+    Column("busy", SmallInteger, nullable=False, server_default="0"),  # in hand, or partly sent and to be continued
+    Column("source", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("pin_channel", Text, nullable=False, server_default=""),
+    Column("campaign", Text, nullable=False, server_default=""),
+    Column("agent", Text, nullable=False, server_default=""),
+    Column("client_ref", Text),
+    Column("callback_url", Text),
+    Column("api_key", Text, nullable=False, server_default=""),  # the key's name, or the actor
+    Column("reason", Text, nullable=False, server_default=""),  # last thing said about it
+    Column("accepted_at", Ms, nullable=False),
+    Column("updated_at", Ms, nullable=False),
+    Column("finished_at", Ms),  # when state left 1 for the last time
+    Index("ix_messages_claim", "lane_id", text("priority DESC"), "position", sqlite_where=text("queue = 2"),
+          postgresql_where=text("queue = 2")),
+    Index("ix_messages_later", "due_at", sqlite_where=text("queue = 1"), postgresql_where=text("queue = 1")),
+    Index("ix_messages_behind", "waits_for", sqlite_where=text("queue = 3"), postgresql_where=text("queue = 3")),
+    Index("ix_messages_busy", "to_number", sqlite_where=text("busy = 1"), postgresql_where=text("busy = 1")),
+    Index("ix_messages_expires", "expires_at", sqlite_where=text("expires_at IS NOT NULL AND queue > 0"),
+          postgresql_where=text("expires_at IS NOT NULL AND queue > 0")),
+    Index("ix_messages_client_ref", "client_ref", sqlite_where=text("client_ref IS NOT NULL"),
+          postgresql_where=text("client_ref IS NOT NULL")),
+    Index("ix_messages_state", "state", "id"),
+)  # fmt: skip
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("message_id", BigInteger, nullable=False),
+    Column("seq", SmallInteger, nullable=False),  # from 1
+    Column("state", Text, nullable=False),
+    Column("parts", SmallInteger, nullable=False, server_default="1"),  # short messages the network charges for
+    Column("parts_ok", SmallInteger, nullable=False, server_default="0"),
+    Column("tries", SmallInteger, nullable=False, server_default="0"),  # counted attempts
+    Column("attempt", SmallInteger, nullable=False, server_default="0"),  # number of the last one
+    Column("sim_id", BigInteger),
+    Column("channel", Text),
+    Column("tp_mr", SmallInteger),
+    Column("tp_mr_expected", SmallInteger),  # of a segment in doubt: the SIM's last one + 1
+    Column("submitted_at", Ms),
+    Column("deadline_at", Ms),  # for a report, or for the doubt to be settled
+    Column("tp_status", SmallInteger),
+    Column("reported_at", Ms),
+    Column("code", Text, nullable=False, server_default=""),
+    PrimaryKeyConstraint("message_id", "seq"),
+    Index("ix_segments_mr", "sim_id", "tp_mr", "submitted_at", sqlite_where=text("tp_mr IS NOT NULL"),
+          postgresql_where=text("tp_mr IS NOT NULL")),
+    Index("ix_segments_no_mr", "sim_id", "submitted_at",
+          sqlite_where=text("tp_mr IS NULL AND submitted_at IS NOT NULL"),
+          postgresql_where=text("tp_mr IS NULL AND submitted_at IS NOT NULL")),
+    Index("ix_segments_deadline", "deadline_at", sqlite_where=text("deadline_at IS NOT NULL"),
+          postgresql_where=text("deadline_at IS NOT NULL")),
+    sqlite_with_rowid=False,
+)  # fmt: skip
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("message_id", BigInteger, nullable=False),
+    Column("seq", SmallInteger, nullable=False),
+    Column("number", SmallInteger, nullable=False),  # from 1, per segment
+    Column("channel", Text, nullable=False),
+    Column("sim_id", BigInteger, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("owner_epoch", Integer, nullable=False),
+    Column("intent_at", Ms, nullable=False),
+    Column("started_at", Ms),  # first byte of AT+CMGS; NULL: nothing was written
+    Column("finished_at", Ms),
+    Column("outcome", Text),  # sent | not_sent | in_doubt; NULL: in flight
+    Column("retry", Text),
+    Column("code", Text, nullable=False, server_default=""),
+    Column("detail", Text, nullable=False, server_default=""),
+    Column("tp_mr", SmallInteger),
+    PrimaryKeyConstraint("message_id", "seq", "number"),
+    sqlite_with_rowid=False,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("message_id", BigInteger, nullable=False),
+    Column("seq", SmallInteger),  # NULL: of the message as a whole
+    Column("at", Ms, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("from_state", Text),
+    Column("to_state", Text),  # NULL: it changed nothing
+    Column("channel", Text),
+    Column("actor", Text, nullable=False, server_default=""),
+    Column("detail", Text, nullable=False, server_default=""),
+    Index("ix_events_message", "message_id"),
+)
+
+status_reports = Table(
+    "status_reports",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("received_at", Ms, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("sim_id", BigInteger, nullable=False),
+    Column("tp_mr", SmallInteger, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("tp_status", SmallInteger, nullable=False),
+    Column("discharged_at", Ms),
+    Column("raw", Text, nullable=False),  # PDU as hex
+    Column("listing", Text, nullable=False),
+    Column("message_id", BigInteger),  # NULL: matches nothing yet
+    Column("seq", SmallInteger),
+    Index("ix_status_reports_mr", "sim_id", "tp_mr", "received_at"),
+    Index("ix_status_reports_message", "message_id"),
+)  # fmt: skip
+
+inbound_parts = Table(
+    "inbound_parts",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("received_at", Ms, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("sim_id", BigInteger, nullable=False),
+    Column("raw", Text, nullable=False),  # PDU as hex, also when it decodes to nothing
+    Column("digest", LargeBinary, nullable=False),  # of `raw`: recognises a redelivery
+    Column("listing", Text, nullable=False),
+    Column("storage", Text, nullable=False),
+    Column("storage_index", Integer),
+    Column("duplicate_of", BigInteger),
+    Column("error", Text),  # why it could not be decoded
+    Column("originator", Text, nullable=False, server_default=""),
+    Column("originator_ton", SmallInteger),
+    Column("sent_at", Ms),  # TP-SCTS
+    Column("pid", SmallInteger),
+    Column("dcs", SmallInteger),
+    Column("concat_ref", Integer),
+    Column("concat_bits", SmallInteger),
+    Column("concat_total", SmallInteger),
+    Column("concat_seq", SmallInteger),
+    Column("text", Text),
+    Column("user_data", LargeBinary),  # octets after the header, for what is joined or no text
+    Column("message_id", BigInteger),  # of the inbound message it was joined into
+    Index("ix_inbound_parts_digest", "sim_id", "digest"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("api_key", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),  # SHA-256 of what was asked
+    Column("answer", Text, nullable=False),  # JSON: what was answered
+    Column("created_at", Ms, nullable=False),
+    PrimaryKeyConstraint("api_key", "key"),
+    Index("ix_idempotency_created", "created_at"),
+)

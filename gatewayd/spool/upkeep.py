@@ -1,0 +1,297 @@
+"""What the spool does by itself: starting up, time passing, SIMs and switches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import bindparam, delete, func, select, update
+
+from gatewayd.model import InDoubtPolicy, Outcome, SimIdentity
+from gatewayd.model import SegmentState as S
+from gatewayd.spool import schema
+from gatewayd.spool.engine import Statement, set_to
+from gatewayd.spool.lanes import LaneBook
+from gatewayd.spool.lifecycle import Command
+from gatewayd.spool.moves import Owner, SegmentRow, move, refold, segments_of
+from gatewayd.spool.work import Line, Rules, finish_attempt, into_doubt
+from gatewayd.spool.writer import Tx
+
+STEP = 500  # rows moved in one transaction, so that no claim waits long
+KEY_LIFE_MS = 7 * 86_400_000  # of an Idempotency-Key
+
+_m = schema.messages.c
+_s = schema.segments.c
+_a = schema.attempts.c
+_busy = schema.messages.alias("b")
+
+EPOCH = Statement(select(schema.instances.c.epoch).where(schema.instances.c.id == bindparam("id")))
+NEW_INSTANCE = Statement(
+    schema.instances.insert(), columns=["id", "epoch", "started_at", "stopped_at", "pid", "version"]
+)
+NEXT_EPOCH = Statement(
+    update(schema.instances)
+    .where(schema.instances.c.id == bindparam("b_id"))
+    .values(set_to("epoch", "started_at", "stopped_at", "pid", "version"))
+)
+STOPPED = Statement(
+    update(schema.instances)
+    .where(schema.instances.c.id == bindparam("b_id"), schema.instances.c.epoch == bindparam("b_epoch"))
+    .values(stopped_at=bindparam("v_at"))
+)
+IN_HAND = Statement(
+    select(_s.message_id, _s.seq, _s.sim_id, _s.channel, _m.in_doubt, _s.attempt, _a.intent_at)
+    .join_from(schema.messages, schema.segments, _s.message_id == _m.id)
+    .join(
+        schema.attempts,
+        (_a.message_id == _s.message_id) & (_a.seq == _s.seq) & (_a.number == _s.attempt),
+    )
+    .where(
+        _m.busy == schema.sqltext(1),
+        _m.owner == bindparam("owner"),
+        _s.state == bindparam("state"),
+    )
+)
+ORPHANS_BEHIND = Statement(
+    update(schema.messages)
+    .where(
+        _m.queue == schema.sqltext(schema.BEHIND),
+        _m.waits_for.not_in(select(_busy.c.id).where(_busy.c.busy == schema.sqltext(1))),
+    )
+    .values(queue=schema.sqltext(schema.DUE), waits_for=bindparam("v_waits_for"))
+)
+CAME_DUE = Statement(
+    select(_m.id, _m.lane_id, _m.priority, _m.position)
+    .where(_m.queue == schema.sqltext(schema.LATER), _m.due_at <= bindparam("now"))
+    .order_by(_m.due_at)
+    .limit(schema.sqltext(STEP))
+)
+MAKE_DUE = Statement(update(schema.messages).where(_m.id == bindparam("b_id")).values(queue=schema.sqltext(schema.DUE)))
+NEXT_DUE = Statement(select(func.min(_m.due_at)).where(_m.queue == schema.sqltext(schema.LATER)))
+PAST_DEADLINE = Statement(
+    select(_s.message_id, _s.seq, _s.sim_id, _s.channel)
+    .where(_s.deadline_at.is_not(None), _s.deadline_at <= bindparam("now"))
+    .order_by(_s.deadline_at)
+    .limit(schema.sqltext(STEP))
+)
+NEXT_DEADLINE = Statement(select(func.min(_s.deadline_at)).where(_s.deadline_at.is_not(None)))
+EXPIRED = Statement(
+    select(_m.id)
+    .where(_m.expires_at.is_not(None), _m.queue > schema.sqltext(schema.OUT), _m.expires_at <= bindparam("now"))
+    .limit(schema.sqltext(STEP))
+)
+NEXT_EXPIRY = Statement(
+    select(func.min(_m.expires_at)).where(_m.expires_at.is_not(None), _m.queue > schema.sqltext(schema.OUT))
+)
+OLD_KEYS = Statement(delete(schema.idempotency).where(schema.idempotency.c.created_at < bindparam("before")))
+POLICY_OF = Statement(select(_m.in_doubt).where(_m.id == bindparam("id")))
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What a start found: the epoch it opened, whether the last run ended cleanly, and what it had in hands."""
+
+    epoch: int
+    clean: bool
+    in_doubt: tuple[tuple[int, int], ...]
+
+
+def open_epoch(tx: Tx, book: LaneBook, instance: str, pid: int, version: str, now: int, rules: Rules) -> Recovery:
+    """Begin a new epoch of this instance: what the last one had in its hands is in doubt. Touches only one's own."""
+    row = tx.one(EPOCH, {"id": instance})
+    epoch = 1 if row is None else row[0] + 1
+    values = {"epoch": epoch, "started_at": now, "stopped_at": None, "pid": pid, "version": version}
+    if row is None:
+        tx.run(NEW_INSTANCE, {"id": instance, **values})
+    else:
+        tx.run(NEXT_EPOCH, {"b_id": instance, **{"v_" + name: value for name, value in values.items()}})
+    owner = Owner(instance, epoch)
+    in_hand = tx.all(IN_HAND, {"owner": instance, "state": S.SUBMITTING.value})
+    for message_id, seq, sim_id, channel, policy, number, intent_at in in_hand:
+        segment = segments_of(tx, message_id)[seq - 1]
+        detail = f"the daemon ended while {channel} had it in its hands"
+        finish_attempt(tx, message_id, seq, number, Outcome.IN_DOUBT, finished_at=now, detail=detail)
+        into_doubt(
+            tx, book, segment, Line(channel, sim_id), InDoubtPolicy(policy), intent_at, now, owner, rules, detail
+        )
+    tx.run(ORPHANS_BEHIND, {"v_waits_for": None})
+    book.forget()
+    return Recovery(epoch, row is None or not in_hand, tuple((row[0], row[1]) for row in in_hand))
+
+
+def give_back(tx: Tx, book: LaneBook, line: Line, owner: Owner, now: int) -> int:
+    """Requeue what is marked as in this channel's hands although it holds nothing; returns how many.
+
+    For after a commit of which nobody knows whether it took place: the channel never got the claim, so nothing was sent.
+    """
+    tx.flush()
+    given = 0
+    for message_id, seq, _, channel, _, number, _ in tx.all(
+        IN_HAND, {"owner": owner.instance, "state": S.SUBMITTING.value}
+    ):
+        if channel == line.channel:
+            detail = "its claim was never confirmed"
+            finish_attempt(tx, message_id, seq, number, Outcome.NOT_SENT, finished_at=now, detail=detail)
+            segment = segments_of(tx, message_id)[seq - 1]
+            move(tx, segment, Command.NOT_SENT, now, channel=channel, detail=detail)
+            refold(tx, book, message_id, now, owner, due_at=now)
+            given += 1
+    return given
+
+
+def close_epoch(tx: Tx, owner: Owner, now: int) -> None:
+    """Note a clean stop."""
+    tx.run(STOPPED, {"b_id": owner.instance, "b_epoch": owner.epoch, "v_at": now})
+
+
+def advance(tx: Tx, book: LaneBook, now: int, owner: Owner, rules: Rules) -> int | None:
+    """Do what has become due by `now`, a bounded step of it. Returns when to come again (epoch ms), None for never."""
+    tx.flush()
+    due = tx.all(CAME_DUE, {"now": now})
+    for message_id, lane_id, priority, position in due:
+        tx.run(MAKE_DUE, {"b_id": message_id})
+        book.added(lane_id, (-priority, position, message_id))
+        tx.notices.claimable(book.get(tx, lane_id))
+    expired = tx.all(EXPIRED, {"now": now})
+    for (message_id,) in expired:
+        for segment in segments_of(tx, message_id):
+            if segment.state is S.QUEUED:
+                move(tx, segment, Command.EXPIRE, now, detail="its time passed before it could be sent")
+        refold(tx, book, message_id, now, owner, reason="expired before it could be sent")
+    past = tx.all(PAST_DEADLINE, {"now": now})
+    for message_id, seq, sim_id, channel in past:
+        _pass_deadline(tx, book, segments_of(tx, message_id)[seq - 1], Line(channel, sim_id), now, owner)
+    if max(len(due), len(expired), len(past)) == STEP:
+        return now
+    tx.run(OLD_KEYS, {"before": now - KEY_LIFE_MS})
+    nexts = [tx.one(statement, {}) for statement in (NEXT_DUE, NEXT_DEADLINE, NEXT_EXPIRY)]
+    return min((row[0] for row in nexts if row is not None and row[0] is not None), default=None)
+
+
+def _pass_deadline(tx: Tx, book: LaneBook, segment: SegmentRow, line: Line, now: int, owner: Owner) -> None:
+    """Nothing was heard of a segment in time: no report of it, or no end to its doubt."""
+    cleared = {"deadline_at": None}
+    if segment.state is S.SUBMITTED:
+        move(tx, segment, Command.NO_REPORT, now, values=cleared, detail="no status report came in time")
+        refold(tx, book, segment.message_id, now, owner)
+        return
+    if segment.state is not S.IN_DOUBT:
+        return
+    row = tx.one(POLICY_OF, {"id": segment.message_id})
+    policy = InDoubtPolicy(row[0]) if row is not None else InDoubtPolicy.FAIL
+    if policy is InDoubtPolicy.RESEND:
+        move(tx, segment, Command.RESEND, now, values={**cleared, "submitted_at": None},
+             detail="policy resend: it may arrive twice")  # fmt: skip
+        refold(tx, book, segment.message_id, now, owner, due_at=now, reason="sent again by its policy")
+        return
+    said = "neither a late result nor a status report came; it may or may not have been sent"
+    move(tx, segment, Command.ABANDON, now, values=cleared, detail=said)
+    for other in segments_of(tx, segment.message_id):
+        if other.state is S.QUEUED:
+            move(tx, other, Command.GIVEN_UP, now, detail=f"segment {segment.seq} was given up in doubt")
+    refold(tx, book, segment.message_id, now, owner, reason=said)
+
+
+_sims = schema.sims.c
+_channels = schema.channels.c
+
+SIM_BY_ICCID = Statement(select(_sims.id, _sims.iccid, _sims.imsi).where(_sims.iccid == bindparam("iccid")))
+SIM_BY_IMSI = Statement(select(_sims.id, _sims.iccid, _sims.imsi).where(_sims.imsi == bindparam("imsi")))
+NEW_SIM = Statement(
+    schema.sims.insert().returning(_sims.id),
+    columns=["iccid", "imsi", "number", "first_seen_at", "last_seen_at", "owner", "owner_epoch"],
+)
+SEEN_SIM = Statement(
+    update(schema.sims)
+    .where(_sims.id == bindparam("b_id"))
+    .values(set_to("iccid", "imsi", "number", "last_seen_at", "owner", "owner_epoch"))
+)
+CHANNEL = Statement(select(_channels.sim_id, _channels.seen_sim_id).where(_channels.name == bindparam("name")))
+NEW_CHANNEL = Statement(schema.channels.insert(), columns=["name", "sim_id", "paired_at", "seen_sim_id"])
+PAIR = Statement(
+    update(schema.channels)
+    .where(_channels.name == bindparam("b_name"))
+    .values(sim_id=bindparam("v_sim_id"), paired_at=bindparam("v_at"), seen_sim_id=bindparam("v_seen"))
+)
+SEEN_OTHER = Statement(
+    update(schema.channels).where(_channels.name == bindparam("b_name")).values(seen_sim_id=bindparam("v_seen"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """The SIM's id in the spool; `changed`: the channel was paired with another one (`paired`), and has to be parked."""
+
+    sim_id: int
+    changed: bool = False
+    paired: SimIdentity = field(default_factory=SimIdentity)
+
+
+def see_sim(tx: Tx, channel: str, identity: SimIdentity, number: str, now: int, owner: Owner) -> Pairing:
+    """Note the SIM found in a channel: paired at first sight, durably; another one later is a change."""
+    row = tx.one(SIM_BY_ICCID, {"iccid": identity.iccid}) if identity.iccid else None
+    if row is None and identity.imsi:
+        row = tx.one(SIM_BY_IMSI, {"imsi": identity.imsi})
+    values = {"number": number, "last_seen_at": now, "owner": owner.instance, "owner_epoch": owner.epoch}
+    if row is None:
+        made = tx.one(
+            NEW_SIM,
+            {"iccid": identity.iccid or None, "imsi": identity.imsi or None, "first_seen_at": now, **values},
+        )
+        assert made is not None
+        sim_id = int(made[0])
+    else:
+        sim_id = int(row[0])
+        known = {"iccid": identity.iccid or row[1], "imsi": identity.imsi or row[2], **values}
+        tx.run(SEEN_SIM, {"b_id": sim_id, **{"v_" + name: value for name, value in known.items()}})
+    paired = tx.one(CHANNEL, {"name": channel})
+    if paired is None:
+        tx.run(NEW_CHANNEL, {"name": channel, "sim_id": sim_id, "paired_at": now, "seen_sim_id": None})
+    elif paired[0] != sim_id:
+        tx.run(SEEN_OTHER, {"b_name": channel, "v_seen": sim_id})
+        return Pairing(sim_id, True, _identity(tx, paired[0]))
+    elif paired[1] is not None:
+        tx.run(SEEN_OTHER, {"b_name": channel, "v_seen": None})
+    return Pairing(sim_id)
+
+
+SIM_BY_ID = Statement(select(_sims.iccid, _sims.imsi).where(_sims.id == bindparam("id")))
+
+
+def _identity(tx: Tx, sim_id: int) -> SimIdentity:
+    row = tx.one(SIM_BY_ID, {"id": sim_id})
+    return SimIdentity() if row is None else SimIdentity(row[0] or "", row[1] or "")
+
+
+def accept_sim(tx: Tx, channel: str, actor: str, now: int) -> bool:
+    """Pair the channel with the SIM that is in it now. False if there is nothing to accept."""
+    row = tx.one(CHANNEL, {"name": channel})
+    if row is None or row[1] is None:
+        return False
+    tx.run(PAIR, {"b_name": channel, "v_sim_id": row[1], "v_at": now, "v_seen": None})
+    audit(tx, actor, "channel accept", channel, now)
+    return True
+
+
+SETTING = Statement(select(schema.settings.c.value).where(schema.settings.c.name == bindparam("name")))
+SET = Statement(
+    update(schema.settings).where(schema.settings.c.name == bindparam("b_name")).values(value=bindparam("v_value"))
+)
+NEW_SETTING = Statement(schema.settings.insert(), columns=["name", "value"])
+
+
+def setting(tx: Tx, name: str) -> str | None:
+    """A durable switch; None if it was never set."""
+    row = tx.one(SETTING, {"name": name})
+    return None if row is None else str(row[0])
+
+
+def set_setting(tx: Tx, name: str, value: str, actor: str, now: int) -> None:
+    """Change a durable switch, and note who did."""
+    if tx.run(SET, {"b_name": name, "v_value": value}) == 0:
+        tx.run(NEW_SETTING, {"name": name, "value": value})
+    audit(tx, actor, f"set {name}", value, now)
+
+
+def audit(tx: Tx, actor: str, action: str, detail: str, now: int) -> None:
+    """Note what somebody did."""
+    tx.add(schema.audit, {"at": now, "actor": actor, "action": action, "detail": detail})

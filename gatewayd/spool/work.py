@@ -1,0 +1,437 @@
+"""The hot path: the outcome of one segment and the intent of the next in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import bindparam, delete, select, update
+
+from gatewayd.errors import EncodeError, IllegalTransition
+from gatewayd.model import InDoubtPolicy, Message, MessageClass, Outcome, Retry, Segment
+from gatewayd.model import SegmentState as S
+from gatewayd.spool import reports, schema
+from gatewayd.spool.accept import add_segment
+from gatewayd.spool.engine import Statement, set_to
+from gatewayd.spool.lanes import Lane, LaneBook
+from gatewayd.spool.lifecycle import Command
+from gatewayd.spool.moves import Owner, SegmentRow, event, move, refold, segments_of
+from gatewayd.spool.retry import Action, RetryPolicy, decide
+from gatewayd.spool.writer import Tx
+
+MAX_CANDIDATES = 100  # looked at in one transaction, so that it stays short whatever lies at the heads
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A channel that asks: its name and the SIM in it (its id in the spool)."""
+
+    channel: str
+    sim_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a channel may take. `serves` decides lane by lane; `plan` is the channel's, both pure."""
+
+    serves: Callable[[Lane], bool]
+    plan: Callable[[Message], list[Segment]]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One segment, marked SUBMITTING on disk. `attempt` numbers the try at it, from 1."""
+
+    segment: Segment
+    attempt: int
+    in_doubt: InDoubtPolicy
+    expires_at: int | None
+    pinned: bool = False  # the submitter named the channel
+
+    @property
+    def message_id(self) -> int:
+        return self.segment.message.id
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a claim. `ref`: TP-MR; `started_at`: first byte of AT+CMGS, None if nothing was written.
+
+    `withdrawn`: not sent because we ourselves called it back (pause, shutdown): it goes back uncounted.
+    """
+
+    claim: Claim
+    outcome: Outcome
+    started_at: int | None
+    finished_at: int
+    ref: int | None = None
+    retry: Retry = Retry.LATER
+    code: str = ""
+    detail: str = ""
+    withdrawn: bool = False
+    alternatives: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a channel got. `more`: the search was cut short, so ask again."""
+
+    claim: Claim | None
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Settings the outcome depends on, in milliseconds."""
+
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    in_doubt_wait_ms: int = 900_000
+    report_wait_ms: int = 49 * 3_600_000
+
+
+_m = schema.messages.c
+_a = schema.attempts.c
+
+CANDIDATE = Statement(
+    select(
+        getattr(_m, "class"), _m.to_number, _m.text, _m.report, _m.concat_ref, _m.in_doubt, _m.expires_at, _m.segments,
+        _m.touched, _m.lane_id, _m.pin_channel,
+    ).where(_m.id == bindparam("id"), _m.queue == schema.sqltext(schema.DUE))
+)  # fmt: skip
+BUSY = Statement(
+    select(_m.id, _m.segments).where(
+        _m.to_number == bindparam("to"), _m.busy == schema.sqltext(1), _m.id != bindparam("id")
+    )
+)
+PUT_BEHIND = Statement(
+    update(schema.messages)
+    .where(_m.id == bindparam("b_id"), _m.queue == schema.sqltext(schema.DUE))
+    .values(queue=schema.sqltext(schema.BEHIND), waits_for=bindparam("v_waits_for"))
+)
+TAKE = Statement(
+    update(schema.messages)
+    .where(_m.id == bindparam("b_id"), _m.queue == schema.sqltext(schema.DUE))
+    .values(
+        queue=schema.sqltext(schema.OUT), busy=schema.sqltext(1), owner=bindparam("v_owner"),
+        owner_epoch=bindparam("v_epoch"), sim_id=bindparam("v_sim_id"), channel=bindparam("v_channel"),
+        updated_at=bindparam("v_now"),
+    )
+)  # fmt: skip
+SET_SEGMENTS = Statement(
+    update(schema.messages).where(_m.id == bindparam("b_id")).values(segments=bindparam("v_segments"))
+)
+DROP_SEGMENTS = Statement(
+    delete(schema.segments).where(
+        schema.segments.c.message_id == bindparam("id"), schema.segments.c.seq > bindparam("keep")
+    )
+)
+ATTEMPT_DONE = Statement(
+    update(schema.attempts)
+    .where(
+        _a.message_id == bindparam("b_message"),
+        _a.seq == bindparam("b_seq"),
+        _a.number == bindparam("b_number"),
+        _a.outcome.is_(None),
+    )
+    .values(set_to("started_at", "finished_at", "outcome", "retry", "code", "detail", "tp_mr"))
+)
+SIM_SENT = Statement(
+    update(schema.sims)
+    .where(schema.sims.c.id == bindparam("b_id"))
+    .values(last_tp_mr=bindparam("v_mr"), last_submit_at=bindparam("v_at"))
+)
+LAST_MR = Statement(select(schema.sims.c.last_tp_mr).where(schema.sims.c.id == bindparam("id")))
+
+
+def claim(tx: Tx, book: LaneBook, line: Line, want: Want, owner: Owner, now: int, rules: Rules) -> Taken:
+    """Take the best eligible message and mark its next segment SUBMITTING.
+
+    What is partly sent from this SIM goes first; then the larger priority, then the earlier entry. The unit is the
+    message: its segments follow one another, and no other message to its number comes between them.
+    """
+    tx.flush()
+    lanes = [lane for lane in book.all(tx) if want.serves(lane)]
+    for _ in range(MAX_CANDIDATES):
+        best: tuple[int, int, int, int] | None = None
+        best_lane = 0
+        for lane in lanes:
+            key = book.first(tx, lane.id)
+            if key is None:
+                continue
+            rank = (0 if lane.sim_id else 1, *key)
+            if best is None or rank < best:
+                best, best_lane = rank, lane.id
+        if best is None:
+            return Taken(None)
+        book.take(best_lane)
+        taken = _try_candidate(tx, book, best[3], best_lane, line, want, owner, now, rules)
+        if taken is not None:
+            return Taken(taken)
+    return Taken(None, more=True)
+
+
+def _try_candidate(
+    tx: Tx, book: LaneBook, message_id: int, lane_id: int, line: Line, want: Want, owner: Owner, now: int, rules: Rules
+) -> Claim | None:
+    """Check one candidate and mark it; None if it is none (and why it is not is on disk)."""
+    row = tx.one(CANDIDATE, {"id": message_id})
+    if row is None or row[9] != lane_id:
+        return None  # the hint was out of date
+    class_, to, text, report, ref, policy, expires_at, planned, is_touched, _, pin = row
+    queued = [segment for segment in segments_of(tx, message_id) if segment.state is S.QUEUED]
+    if expires_at is not None and expires_at <= now:
+        for segment in queued:
+            move(tx, segment, Command.EXPIRE, now, detail="its time had passed before it could be sent")
+        refold(tx, book, message_id, now, owner, reason="expired before it could be sent")
+        return None
+    for other, other_segments in tx.all(BUSY, {"to": to, "id": message_id}):
+        if planned > 1 or other_segments > 1:
+            tx.run(PUT_BEHIND, {"b_id": message_id, "v_waits_for": other})
+            return None
+    validity_s = None if expires_at is None else max(1, (expires_at - now) // 1000)
+    message = Message(message_id, to, text, MessageClass(class_), bool(report), ref, validity_s)
+    try:
+        plan = want.plan(message)
+    except EncodeError as error:
+        for segment in queued:
+            move(tx, segment, Command.REFUSED, now, channel=line.channel, detail=str(error))
+        refold(tx, book, message_id, now, owner, reason=f"cannot be encoded: {error}")
+        return None
+    if len(plan) != planned:
+        if is_touched:
+            raise IllegalTransition(f"message {message_id} is partly sent in {planned} segments, not {len(plan)}")
+        queued = _replan(tx, message_id, planned, len(plan), now, line)
+    return _intend(tx, queued[0], plan, message, line, owner, now, InDoubtPolicy(policy), expires_at, bool(pin))
+
+
+def _replan(tx: Tx, message_id: int, old: int, new: int, now: int, line: Line) -> list[SegmentRow]:
+    """Give an untouched message as many segments as this channel makes of it."""
+    if new < old:
+        tx.run(DROP_SEGMENTS, {"id": message_id, "keep": new})
+    for seq in range(old + 1, new + 1):
+        add_segment(tx, message_id, seq)
+    tx.run(SET_SEGMENTS, {"b_id": message_id, "v_segments": new})
+    event(tx, message_id, now, "planned anew", channel=line.channel, detail=f"{old} segments before, {new} now")
+    tx.flush()
+    return segments_of(tx, message_id)
+
+
+def _intend(
+    tx: Tx,
+    row: SegmentRow,
+    plan: Sequence[Segment],
+    message: Message,
+    line: Line,
+    owner: Owner,
+    now: int,
+    policy: InDoubtPolicy,
+    expires_at: int | None,
+    pinned: bool,
+) -> Claim:
+    number = row.attempt + 1
+    values = {"v_owner": owner.instance, "v_epoch": owner.epoch, "v_sim_id": line.sim_id, "v_channel": line.channel}
+    if tx.run(TAKE, {"b_id": message.id, "v_now": now, **values}) != 1:
+        raise IllegalTransition(f"message {message.id} was taken by another")
+    move(
+        tx,
+        row,
+        Command.INTEND,
+        now,
+        channel=line.channel,
+        values={
+            "attempt": number,
+            "sim_id": line.sim_id,
+            "channel": line.channel,
+            "tp_mr": None,
+            "tp_mr_expected": None,
+            "deadline_at": None,
+        },
+    )
+    tx.add(
+        schema.attempts,
+        {
+            "message_id": message.id,
+            "seq": row.seq,
+            "number": number,
+            "channel": line.channel,
+            "sim_id": line.sim_id,
+            "owner": owner.instance,
+            "owner_epoch": owner.epoch,
+            "intent_at": now,
+            "code": "",
+            "detail": "",
+        },
+    )
+    return Claim(plan[row.seq - 1], number, policy, expires_at, pinned)
+
+
+def conclude(tx: Tx, book: LaneBook, line: Line, result: Result, owner: Owner, now: int, rules: Rules) -> None:
+    """Write down what became of a claim. A repetition of what is written already is ignored."""
+    tx.flush()
+    claim_ = result.claim
+    message_id, seq = claim_.message_id, claim_.segment.seq
+    if not finish_attempt(
+        tx,
+        message_id,
+        seq,
+        claim_.attempt,
+        result.outcome,
+        started_at=result.started_at,
+        finished_at=result.finished_at,
+        retry=result.retry if result.outcome is Outcome.NOT_SENT else None,
+        code=result.code,
+        detail=result.detail,
+        tp_mr=result.ref,
+    ):
+        return
+    rows = segments_of(tx, message_id)
+    row = rows[seq - 1]
+    if result.outcome is Outcome.SENT:
+        _sent(tx, book, line, row, result, owner, now, rules)
+    elif result.outcome is Outcome.IN_DOUBT:
+        detail = f"{result.code} {result.detail}".strip()
+        into_doubt(
+            tx, book, row, line, claim_.in_doubt, result.started_at or now, now, owner, rules, detail, result.code
+        )
+    else:
+        _not_sent(tx, book, line, row, rows, result, owner, now, rules)
+
+
+def finish_attempt(
+    tx: Tx,
+    message_id: int,
+    seq: int,
+    number: int,
+    outcome: Outcome,
+    *,
+    finished_at: int,
+    started_at: int | None = None,
+    retry: Retry | None = None,
+    code: str = "",
+    detail: str = "",
+    tp_mr: int | None = None,
+) -> bool:
+    """Write the outcome into the attempt's row; False if it has one already."""
+    params = {
+        "b_message": message_id,
+        "b_seq": seq,
+        "b_number": number,
+        "v_started_at": started_at,
+        "v_finished_at": finished_at,
+        "v_outcome": outcome.value,
+        "v_retry": None if retry is None else retry.value,
+        "v_code": code,
+        "v_detail": detail,
+        "v_tp_mr": tp_mr,
+    }
+    return tx.run(ATTEMPT_DONE, params) == 1
+
+
+def _sent(
+    tx: Tx, book: LaneBook, line: Line, row: SegmentRow, result: Result, owner: Owner, now: int, rules: Rules
+) -> None:
+    message = result.claim.segment.message
+    deadline = now + rules.report_wait_ms + (message.validity_s or 0) * 1000 if message.report else None
+    submitted_at = result.started_at or result.finished_at
+    move(
+        tx,
+        row,
+        Command.SENT,
+        now,
+        channel=line.channel,
+        detail="" if result.ref is None else f"TP-MR {result.ref}",
+        values={
+            "tp_mr": result.ref,
+            "submitted_at": submitted_at,
+            "deadline_at": deadline,
+            "tries": row.tries + 1,
+            "code": "",
+            "parts_ok": 1,
+        },
+    )
+    if result.ref is not None:
+        tx.run(SIM_SENT, {"b_id": line.sim_id, "v_mr": result.ref, "v_at": now})
+    if deadline is not None:
+        tx.notices.at(deadline)
+        reports.adopt(tx, message.id, row.seq, message.to, line.sim_id, result.ref, submitted_at, now)
+    refold(tx, book, message.id, now, owner, bind_sim_id=line.sim_id, reason="")
+
+
+def into_doubt(
+    tx: Tx,
+    book: LaneBook,
+    row: SegmentRow,
+    line: Line,
+    policy: InDoubtPolicy,
+    started_at: int,
+    now: int,
+    owner: Owner,
+    rules: Rules,
+    detail: str,
+    code: str = "",
+) -> None:
+    """Mark a segment of which nobody knows whether it went out; a report may be there already."""
+    last = tx.one(LAST_MR, {"id": line.sim_id})
+    expected = None if last is None or last[0] is None else (last[0] + 1) % 256
+    deadline = None if policy is InDoubtPolicy.HOLD else now + rules.in_doubt_wait_ms
+    move(
+        tx,
+        row,
+        Command.DOUBT,
+        now,
+        channel=line.channel,
+        detail=detail,
+        values={
+            "tp_mr_expected": expected,
+            "submitted_at": started_at,
+            "deadline_at": deadline,
+            "tries": row.tries + 1,
+            "code": code,
+        },
+    )
+    if deadline is not None:
+        tx.notices.at(deadline)
+    message = tx.one(reports.RECIPIENT, {"id": row.message_id})
+    assert message is not None
+    reports.adopt(tx, row.message_id, row.seq, message[0], line.sim_id, expected, started_at, now)
+    refold(tx, book, row.message_id, now, owner, bind_sim_id=line.sim_id, reason=detail)
+
+
+def _not_sent(
+    tx: Tx,
+    book: LaneBook,
+    line: Line,
+    row: SegmentRow,
+    rows: Sequence[SegmentRow],
+    result: Result,
+    owner: Owner,
+    now: int,
+    rules: Rules,
+) -> None:
+    message_id = row.message_id
+    said = f"{result.code} {result.detail}".strip()
+    if result.withdrawn:
+        move(tx, row, Command.NOT_SENT, now, channel=line.channel, detail=said)
+        refold(tx, book, message_id, now, owner, due_at=now, reason=said)
+        return
+    movable = all(other.seq == row.seq or other.state is S.QUEUED for other in rows)
+    decision = decide(
+        rules.retry,
+        result.retry,
+        row.tries + 1,
+        written=result.started_at is not None,
+        movable=movable,
+        alternatives=result.alternatives,
+    )
+    values = {"tries": row.tries + int(decision.counted), "code": result.code}
+    if decision.action is Action.FAIL:
+        move(tx, row, Command.REFUSED, now, channel=line.channel, detail=said, values=values)
+        for other in rows:
+            if other.state is S.QUEUED:
+                move(tx, other, Command.GIVEN_UP, now, detail=f"segment {row.seq} failed for good")
+        refold(tx, book, message_id, now, owner, reason=said)
+        return
+    due_at = now + decision.delay_ms
+    move(tx, row, Command.NOT_SENT, now, channel=line.channel, detail=said, values=values)
+    avoid = line.sim_id if decision.action is Action.ELSEWHERE else None
+    refold(tx, book, message_id, now, owner, due_at=due_at, reason=said, avoid_sim_id=avoid)
