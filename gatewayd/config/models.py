@@ -1,0 +1,267 @@
+"""The configuration as frozen models: every key, its default and its documentation in one place.
+
+Attributes carry their unit (`interval_s`), the keys in YAML do not, for there the value does (`interval: 6s`). Code may
+build a model by attribute names and numbers of seconds: `Pacing(interval_s=0)`. The field descriptions make
+docs/configuration.md and the JSON Schema.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gatewayd.config.addresses import (
+    SOCKET_PATH,
+    AbsolutePath,
+    Country,
+    DevicePath,
+    Iccid,
+    IpNetwork,
+    Listen,
+    ListenAddress,
+    Network,
+    PhoneNumber,
+    SpoolUrl,
+    TimeZone,
+)
+from gatewayd.config.units import Boolean, Choice, Digits, Duration, Integer, Label, Name, Size
+from gatewayd.model import InDoubtPolicy
+
+Flag = Annotated[bool, Boolean()]
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class ChannelType(StrEnum):
+    """The kinds of channel this version drives."""
+
+    MODEM = "modem"
+
+
+class Section(BaseModel):
+    """Base of all models. `later` are keys, `later_values` values of a key, that another version will know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+    later: ClassVar[frozenset[str]] = frozenset()
+    later_values: ClassVar[dict[str, frozenset[str]]] = {}
+
+
+class InDoubt(Section):
+    """What becomes of a segment of which nobody knows whether it was sent. It is never sent again by itself."""
+
+    policy: Annotated[
+        InDoubtPolicy,
+        Choice(
+            InDoubtPolicy, {"resend": "resend is only ever chosen per message or API key: fail or hold is expected"}
+        ),
+    ] = Field(
+        default=InDoubtPolicy.FAIL,
+        description="`fail`: after `wait` it is given up, shown, and not sent again. `hold`: it waits for an operator.",
+    )
+    wait_s: Annotated[float, Duration("1ms", "7d")] = Field(
+        default=900.0,
+        validation_alias="wait",
+        description="How long a late result or a status report may settle the doubt, with policy `fail`.",
+    )
+
+
+class Retries(Section):
+    """What a segment is worth that the network or the modem refused for a while."""
+
+    attempts: Annotated[int, Integer(1, 100)] = Field(default=5, description="Tries per segment, the first included.")
+    backoff_s: tuple[Annotated[float, Duration("0s", "7d")], ...] = Field(
+        default=(10.0, 30.0, 120.0, 600.0, 1800.0),
+        validation_alias="backoff",
+        min_length=1,
+        max_length=100,
+        description="The pause before the 2nd, 3rd, … try; the last one repeats.",
+    )
+
+
+class Logging(Section):
+    """What goes to the journal."""
+
+    level: Annotated[LogLevel, Choice(LogLevel, {})] = Field(
+        default=LogLevel.INFO, description="The least important line shown."
+    )
+    mask: Flag = Field(default=True, description="Show telephone numbers and texts only in part.")
+
+
+class Gateway(Section):
+    """What holds for the whole daemon."""
+
+    later = frozenset({"retention"})
+
+    instance: Annotated[str, Name()] = Field(
+        default="gw1",
+        description="Its name in the spool. An instance runs once; changing the name orphans what is in flight.",
+    )
+    home_country: Annotated[str, Country()] | None = Field(
+        default=None,
+        description="The country national numbers are read with (ISO 3166). Without it only `+…` numbers are accepted.",
+    )
+    timezone: Annotated[str, TimeZone()] = Field(
+        default="UTC", description="The time zone of windows, days and what is shown."
+    )
+    strict_numbers: Flag = Field(
+        default=False, description="Accept only numbers of ranges that are in use, not every one of a possible length."
+    )
+    allow_premium: Flag = Field(default=False, description="Accept premium-rate numbers.")
+    max_segments: Annotated[int, Integer(1, 255)] = Field(
+        default=10, description="The most segments one text may take; a longer one is refused."
+    )
+    in_doubt: InDoubt = InDoubt()
+    report_wait_s: Annotated[float, Duration("1ms", "30d")] = Field(
+        default=176400.0,
+        validation_alias="report_wait",
+        description="How long a status report is waited for. Best the validity given to the network and an hour.",
+    )
+    retry: Retries = Retries()
+    shutdown_timeout_s: Annotated[float, Duration("0s", "10m")] = Field(
+        default=30.0,
+        validation_alias="shutdown_timeout",
+        description="How long what the modems have in hand may take to finish at a stop. Keep it below the service "
+        "manager's own limit (systemd: `TimeoutStopSec`, 60 s in our unit).",
+    )
+    control_socket: Annotated[Path, SOCKET_PATH] = Field(
+        default=Path("/run/gatewayd/control.sock"),
+        description="The Unix socket the command line speaks to the daemon over.",
+    )
+    logging: Logging = Logging()
+
+
+class Spool(Section):
+    """Where messages are kept."""
+
+    url: Annotated[str, SpoolUrl()] = Field(
+        description="`sqlite:////absolute/path` (four slashes), or `postgresql://USER@HOST/DATABASE`; never a password."
+    )
+    password_file: Annotated[Path, AbsolutePath()] | None = Field(
+        default=None, description="The file that holds the PostgreSQL password. Others must not be able to read it."
+    )
+
+
+class Http(Section):
+    """The HTTP interface."""
+
+    later = frozenset({"tls", "tls_cert_file", "tls_key_file", "rate_limit"})
+
+    listen: Annotated[Listen, ListenAddress()] = Field(
+        default=Listen("127.0.0.1", 8080),
+        description="Address and port; IPv6 in brackets; port 0 takes any free one.",
+    )
+    api_keys_file: Annotated[Path, AbsolutePath()] | None = Field(
+        default=None, description="The file `gatewayd apikey new` writes to. Others must not be able to read it."
+    )
+    trusted_networks: tuple[Annotated[IpNetwork, Network()], ...] = Field(
+        default=(),
+        max_length=1000,
+        description="Networks whose requests need no API key. Only the TCP peer counts.",
+    )
+    trusted_proxies: tuple[Annotated[IpNetwork, Network()], ...] = Field(
+        default=(),
+        max_length=1000,
+        description="Proxies whose `Forwarded` and `X-Forwarded-*` are believed. From anyone else such a request is "
+        "never trusted without a key.",
+    )
+    insecure_http: Flag = Field(
+        default=False,
+        description="Allow listening beyond this machine although keys and texts then travel in the clear.",
+    )
+    max_body_octets: Annotated[int, Size("1 KiB", "64 MiB")] = Field(
+        default=1 << 20, validation_alias="max_body", description="The largest request body taken."
+    )
+
+
+class Sim(Section):
+    """A SIM, known by `iccid` or `imsi` (one is needed, both are better)."""
+
+    later = frozenset({"quota", "pin", "pin_file", "country", "tags", "schedule"})
+
+    iccid: Annotated[str, Iccid()] | None = Field(
+        default=None, description="As printed on the SIM, without a filler F."
+    )
+    imsi: Annotated[str, Digits("[0-9]{6,15}", "6 to 15 digits")] | None = Field(
+        default=None, description="As `AT+CIMI` shows it."
+    )
+    number: Annotated[str, PhoneNumber()] | None = Field(
+        default=None, description="Its own telephone number, international or national of `gateway.home_country`."
+    )
+    label: Annotated[str, Label()] | None = Field(default=None, description="A word for people.")
+
+
+class Pacing(Section):
+    """How fast a channel may send."""
+
+    later = frozenset({"burst"})
+
+    interval_s: Annotated[float, Duration("0s", "1d")] = Field(
+        default=6.0,
+        validation_alias="interval",
+        description="The least time between the starts of two segments. `0s`: as fast as the modem takes them.",
+    )
+
+
+class Channel(Section):
+    """A slot that can send."""
+
+    later = frozenset({"quota", "schedule", "tags", "country", "pin_file", "profile", "url", "username", "ports"})
+    later_values = {"type": frozenset({"dinstar"})}
+
+    name: Annotated[str, Name()] = Field(description="Unique. It stands in logs, metrics and the API.")
+    type: Annotated[ChannelType, Choice(ChannelType, {})] = Field(description="`modem`: a GSM modem on a serial port.")
+    port: Annotated[str, DevicePath()] = Field(
+        description="The serial device. `/dev/serial/by-path/…` stays the same; `/dev/ttyUSB0` does not."
+    )
+    baudrate: Annotated[int, Integer(300, 4_000_000)] = Field(
+        default=115_200, description="Of real UARTs; USB modems ignore it."
+    )
+    number: Annotated[str, PhoneNumber()] | None = Field(
+        default=None, description="The number of a SIM in it that `sims` does not list."
+    )
+    smsc: Annotated[str, Digits(r"\+?[0-9]{3,20}", "a number of 3 to 20 digits (international: with +)")] | None = (
+        Field(default=None, description="The SMS centre to use instead of the SIM's own.")
+    )
+    enabled: Flag = Field(default=True, description="`false`: the daemon does not open it.")
+    pacing: Pacing = Pacing()
+    submit_timeout_s: Annotated[float, Duration("10ms", "15m")] = Field(
+        default=180.0,
+        validation_alias="submit_timeout",
+        description="How long the final result of AT+CMGS may take. Once it is over the segment is in doubt.",
+    )
+    guard_time_s: Annotated[float, Duration("0s", "1m")] = Field(
+        default=0.0,
+        validation_alias="guard_time",
+        description="The pause a slow modem needs between a result and the next command.",
+    )
+    poll_interval_s: Annotated[float, Duration("10ms", "1h")] = Field(
+        default=30.0,
+        validation_alias="poll_interval",
+        description="How often registration, signal and SIM storage are looked at while nothing is sent.",
+    )
+
+
+class Config(Section):
+    """A whole configuration."""
+
+    later = frozenset(
+        {"schedules", "routes", "campaigns", "dialers", "providers", "teams", "inbound", "lists", "webhooks"}
+    )
+
+    gateway: Gateway = Gateway()
+    spool: Spool = Field(description="Where messages are kept.")
+    http: Http = Field(description="The HTTP interface.")
+    sims: tuple[Sim, ...] = Field(
+        default=(), description="SIMs that are known beforehand. Others are paired at first sight."
+    )
+    channels: tuple[Channel, ...] = Field(description="The modems.")
