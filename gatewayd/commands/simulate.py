@@ -1,0 +1,43 @@
+"""`gatewayd simulate`: emulated modems that any program can use."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gatewayd.modems.simulator.server import Options, run
+
+
+class PersonalityName(StrEnum):
+    """Which model the modems pretend to be."""
+
+    GENERIC = "generic"
+    HUAWEI = "huawei"
+    QUECTEL = "quectel"
+    SIMCOM = "simcom"
+
+
+def simulate(
+    directory: Annotated[
+        Path, typer.Option("--dir", metavar="DIR", help="Where modem0, modem1, … ledger.jsonl and control.sock appear.")
+    ],
+    modems: Annotated[int, typer.Option(help="How many modems.")] = 1,
+    latency_ms: Annotated[float, typer.Option(help="From Ctrl-Z to +CMGS, in milliseconds.")] = 200.0,
+    report_delay_ms: Annotated[float, typer.Option(help="From submission to delivery and its report.")] = 1000.0,
+    personality: Annotated[PersonalityName, typer.Option(help="The model.")] = PersonalityName.GENERIC,
+    number_base: Annotated[str, typer.Option(help="The modems' numbers are this and 0001, 0002, …")] = "+5989900",
+) -> None:
+    """Emulated modems on pseudo-terminals, with an emulated SMS centre and subscribers, for any program to use.
+
+    Prints path, number and ICCID of each modem, then "ready", and runs until it is interrupted. A subscriber's last
+    digits decide what happens to a message: see docs/simulator.md.
+    """
+    options = Options(directory, modems, latency_ms, report_delay_ms, personality.value, number_base)
+    try:
+        run(options)
+    except (ValueError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
