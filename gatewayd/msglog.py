@@ -39,6 +39,11 @@ def not_sent(message_id: int, seq: int, total: int, channel: str, code: str, tex
     log.warning("not sent idm=%d segment=%d/%d channel=%s code=%r: %s", message_id, seq, total, channel, code, text)
 
 
+def withdrawn(message_id: int, seq: int, channel: str, text: str) -> None:
+    """We called a segment back before it was written; it is queued again."""
+    log.info("called back idm=%d segment=%d channel=%s: %s", message_id, seq, channel, text)
+
+
 def in_doubt(message_id: int, seq: int, channel: str, text: str) -> None:
     """Nobody knows whether a segment went out."""
     log.warning("in doubt idm=%d segment=%d channel=%s: %s", message_id, seq, channel, text)

@@ -12,9 +12,9 @@ from gatewayd.model import ChannelStatus
 class ChannelView:
     """A channel as shown to people: its status and what it is doing.
 
-    `in_hand` is the id of the message it is submitting (None: none). `next_start_in_s` is how long pacing still holds it
-    (0: not at all). `interval_s` is the least time between two submissions. `sim_id` is the SIM's id in the spool, 0 if
-    unknown. `submitted`, `not_sent` and `doubtful` count segments since the daemon started.
+    `in_hand` is the id of the message it is submitting (None: none). `next_start_in_s` is how long pacing still holds
+    it (0: not at all). `interval_s` is the least time between two submissions. `sim_id` is the SIM's id in the spool, 0
+    if unknown. `submitted`, `not_sent` and `doubtful` count segments since the daemon started.
     """
 
     status: ChannelStatus
@@ -43,5 +43,5 @@ class Control(Protocol):
     async def resume(self, actor: str) -> None: ...
 
     async def accept_sim(self, channel: str, actor: str) -> bool:
-        """Pair `channel` with the SIM that is in it now. False: there is nothing to accept. KeyError: no such channel."""
+        """Pair `channel` with the SIM that is in it now. False: nothing to accept. KeyError: no such channel."""
         ...

@@ -1,8 +1,8 @@
 """The dispatcher: each channel pulls work when it may send.
 
-One task per channel asks the spool for the best message it may take, submits it, and hands the outcome back together with
-its next question: one commit between two submissions, and nothing else. Work is pulled, so a slow channel never holds
-what a fast one could send; wake-ups are events, never a poll.
+One task per channel asks the spool for the best message it may take, submits it, and hands the outcome back together
+with its next question: one commit between two submissions, and nothing else. Work is pulled, so a slow channel never
+holds what a fast one could send; wake-ups are events, never a poll.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from gatewayd import msglog
 from gatewayd.clock import Clock, iso
 from gatewayd.errors import ChannelLost, SpoolError, SubmitError
-from gatewayd.model import ChannelState, Outcome, Retry, SimIdentity
+from gatewayd.model import ChannelState, Outcome, SimIdentity
 from gatewayd.modems.channel import Channel, ChannelEvent, LateResult, Received, StateChanged
 from gatewayd.modems.supervisor import Supervisor
 from gatewayd.router.control import ChannelView
@@ -111,7 +111,9 @@ class Dispatcher:
             running.add_done_callback(_report_death)
 
     async def stop(self, timeout_s: float) -> None:
-        """Claim nothing more, wait for what is in hand, at most `timeout_s`; the rest is in doubt. Then close the channels."""
+        """Claim nothing more, wait for what is in hand, at most `timeout_s`; the rest is in doubt. Then close the
+        channels.
+        """
         self._stopping = True
         self._wake_all()
         if self._sends:
@@ -169,7 +171,7 @@ class Dispatcher:
                 version = self._version
                 try:
                     if failures:
-                        await self._store.give_back(task.line)
+                        await self._store.give_back(task.line, result.claim.message_id if result else None)
                     taken = await self._store.work(task.line, result, self._want(task, channel))
                 except SpoolError:
                     await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
@@ -241,6 +243,8 @@ class Dispatcher:
             if error.outcome is Outcome.IN_DOUBT:
                 task.doubtful += 1
                 msglog.in_doubt(message_id, seq, task.name, str(error))
+            elif withdrawn:
+                msglog.withdrawn(message_id, seq, task.name, self._withdrawn_because())
             else:
                 task.not_sent += 1
                 msglog.not_sent(message_id, seq, total, task.name, error.code, error.text)
@@ -286,7 +290,7 @@ class Dispatcher:
                 log.warning("the outcome of message %d is not on disk: %s", result.claim.message_id, error)
                 return
         try:
-            await self._store.give_back(task.line)  # a claim that came too late to be submitted
+            await self._store.give_back(task.line, None)  # a claim that came too late to be submitted
         except SpoolError as error:
             log.warning("channel %s: %s", task.name, error)
 

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from gatewayd import msglog
 from gatewayd.errors import DecodeError, SpoolError
-from gatewayd.modems.pdu import Deliver, StatusReport, check_length, decode_pdu, status_text, verdict
 from gatewayd.model import StoredPdu
 from gatewayd.modems.channel import Received
+from gatewayd.modems.pdu import Deliver, StatusReport, check_length, decode_pdu, status_text, verdict
 from gatewayd.spool.inbound import NewPart
 from gatewayd.spool.reports import NewReport
 from gatewayd.spool.store import Store

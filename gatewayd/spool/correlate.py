@@ -46,8 +46,8 @@ def same_number(one: str, other: str) -> bool:
 def choose(candidates: Sequence[Candidate], tp_mr: int, recipient: str, scts_ms: int | None) -> Candidate | None:
     """The segment that a report with this TP-MR about this recipient belongs to; None if there is none.
 
-    One that waits for a report goes before one that has its final one; a known TP-MR before an expected one; then the one
-    submitted nearest to the SMS centre's time stamp (TP-SCTS), or the newest where that is no evidence.
+    One that waits for a report goes before one that has its final one; a known TP-MR before an expected one; then the
+    one submitted nearest to the SMS centre's time stamp (TP-SCTS), or the newest where that is no evidence.
     """
     fitting = [c for c in candidates if _fits(c, tp_mr) and same_number(c.to, recipient)]
     if not fitting:

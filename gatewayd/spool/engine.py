@@ -1,8 +1,8 @@
 """The two database engines behind one set of statements.
 
 Statements are SQLAlchemy Core constructs, compiled once per engine; the writer runs the compiled text on the bare DBAPI
-connection, because the layer in between costs more than the statement (docs/performance.md). This module and `writer.py`
-are the only ones that know a DBAPI.
+connection, because the layer in between costs more than the statement (docs/performance.md). This module and
+`writer.py` are the only ones that know a DBAPI.
 """
 
 from __future__ import annotations
@@ -228,10 +228,12 @@ class PostgresDatabase(Database):
         self._instance = instance
 
 
-def open_database(url: str) -> Database:
+def open_database(url: str, password: str | None = None) -> Database:
     """The database behind a `spool.url`. Raises ConfigError for a URL that is none of the two engines'."""
     try:
         parsed = make_url(url)
+        if password is not None:
+            parsed = parsed.set(password=password)
         backend = parsed.get_backend_name()
     except Exception as error:  # SQLAlchemy raises several kinds
         raise ConfigError([Fault("spool.url", f"no database URL: {error}")]) from error

@@ -1,8 +1,8 @@
 """Lanes: the queues that a claim merges, and what is known of their heads.
 
-A lane is what decides whether a message may be claimed: who sends it (dialer or class), where it is routed, which channel
-or SIM it is tied to. Reading ahead (50 per lane) is a hint and not a claim: each candidate is checked again in the
-transaction that claims it, and whatever is in doubt is read again. Lives in the writer's thread.
+A lane is what decides whether a message may be claimed: who sends it (dialer or class), where it is routed, which
+channel or SIM it is tied to. Reading ahead (50 per lane) is a hint and not a claim: each candidate is checked again in
+the transaction that claims it, and whatever is in doubt is read again. Lives in the writer's thread.
 """
 
 from __future__ import annotations

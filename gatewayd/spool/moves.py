@@ -1,8 +1,8 @@
 """The one function that changes a segment's state, and the fold that follows from it into the message.
 
-`move` looks the next state up in the life cycle, updates the row only if it is still in the state seen, and adds the event
-row, all in the caller's transaction. `refold` then makes the message's row agree with its segments: state, delivery, queue,
-lane, and whom it keeps waiting.
+`move` looks the next state up in the life cycle, updates the row only if it is still in the state seen, and adds the
+event row, all in the caller's transaction. `refold` then makes the message's row agree with its segments: state,
+delivery, queue, lane, and whom it keeps waiting.
 """
 
 from __future__ import annotations
@@ -234,8 +234,8 @@ def refold(
 ) -> MessageState:
     """Make the message's row agree with its segments.
 
-    `due_at`: when it may be claimed again (None: as it was). `reason`: the last thing to say about it. `avoid_sim_id`: a
-    SIM that refused it. `bind_sim_id`: the SIM that has it in hands now. Unknown messages raise IllegalTransition.
+    `due_at`: when it may be claimed again (None: as it was). `reason`: the last thing to say about it. `avoid_sim_id`:
+    a SIM that refused it. `bind_sim_id`: the SIM that has it in hands now. Unknown messages raise IllegalTransition.
     """
     row = tx.one(MESSAGE_FOR_FOLD, {"message_id": message_id})
     if row is None:

@@ -19,7 +19,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`attempts` counted tries per segment at the most; `backoff_ms` before the second, third … try (the last repeats)."""
+    """At most `attempts` counted tries per segment; `backoff_ms` before the second, third … (the last repeats)."""
 
     attempts: int = 5
     backoff_ms: Sequence[int] = (10_000, 30_000, 120_000, 600_000, 1_800_000)
@@ -33,13 +33,21 @@ class Decision:
 
 
 def decide(
-    policy: RetryPolicy, retry: Retry, tries: int, *, written: bool, movable: bool, alternatives: bool
+    policy: RetryPolicy,
+    retry: Retry,
+    tries: int,
+    *,
+    written: bool,
+    movable: bool,
+    alternatives: bool,
+    refused_before: bool = False,
 ) -> Decision:
     """Decide on a segment that is known not to have been sent.
 
     `tries` counts this one too. `written`: a byte of it reached the modem; if none did, the channel is at fault and the
     try does not count (the channel's own back-off bounds it). `movable`: no other segment of the message ties it to the
-    SIM. `alternatives`: there is another channel it might go to.
+    SIM. `alternatives`: there is another channel it might go to. `refused_before`: another SIM's network has sent it
+    elsewhere already; a second refusal is believed.
     """
     if not written and retry is not Retry.NEVER:
         return Decision(Action.AGAIN, 0, counted=False)
@@ -47,5 +55,5 @@ def decide(
         return Decision(Action.FAIL)
     delay_ms = policy.backoff_ms[min(tries, len(policy.backoff_ms)) - 1] if policy.backoff_ms else 0
     if retry is Retry.ELSEWHERE and movable and alternatives:
-        return Decision(Action.ELSEWHERE, 0)
+        return Decision(Action.FAIL if refused_before else Action.ELSEWHERE)
     return Decision(Action.AGAIN, delay_ms)

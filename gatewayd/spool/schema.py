@@ -28,7 +28,9 @@ metadata = MetaData()
 
 
 def sqltext(value: int | str) -> ColumnElement[Any]:
-    """A constant written into the statement itself, where a partial index must see it. Never for what comes from outside."""
+    """A constant written into the statement itself, where a partial index must see it. Never for what comes from
+    outside.
+    """
     return literal_column(str(value) if isinstance(value, int) else f"'{value}'")
 
 

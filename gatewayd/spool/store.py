@@ -84,7 +84,7 @@ class Store:
         )
 
     async def work(self, line: Line, result: Result | None, want: Want | None) -> Taken:
-        """In one commit: what became of the last claim, and the next claim. Raises SpoolError; then neither happened."""
+        """In one commit: what became of the last claim, and the next one. Raises SpoolError: neither happened."""
 
         def operation(tx: Tx) -> Taken:
             now = self._clock.now_ms()
@@ -96,10 +96,10 @@ class Store:
 
         return await self.writer.run(operation, urgent=True)
 
-    async def give_back(self, line: Line) -> int:
-        """Requeue what is marked as in this channel's hands, which holds nothing; returns how many."""
+    async def give_back(self, line: Line, holds: int | None) -> int:
+        """Requeue what is marked as in this channel's hands but for message `holds`, which it has; returns how many."""
         return await self.writer.run(
-            lambda tx: upkeep.give_back(tx, self._book, line, self._owner, self._clock.now_ms()), urgent=True
+            lambda tx: upkeep.give_back(tx, self._book, line, holds, self._owner, self._clock.now_ms()), urgent=True
         )
 
     async def report(self, report: reports.NewReport) -> reports.Matched:

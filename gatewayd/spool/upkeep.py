@@ -118,17 +118,18 @@ def open_epoch(tx: Tx, book: LaneBook, instance: str, pid: int, version: str, no
     return Recovery(epoch, row is None or not in_hand, tuple((row[0], row[1]) for row in in_hand))
 
 
-def give_back(tx: Tx, book: LaneBook, line: Line, owner: Owner, now: int) -> int:
-    """Requeue what is marked as in this channel's hands although it holds nothing; returns how many.
+def give_back(tx: Tx, book: LaneBook, line: Line, holds: int | None, owner: Owner, now: int) -> int:
+    """Requeue what is marked as in this channel's hands but for message `holds`, which it has; returns how many.
 
-    For after a commit of which nobody knows whether it took place: the channel never got the claim, so nothing was sent.
+    For after a commit of which nobody knows whether it took place: the channel never got the claim, so nothing was
+    sent.
     """
     tx.flush()
     given = 0
     for message_id, seq, _, channel, _, number, _ in tx.all(
         IN_HAND, {"owner": owner.instance, "state": S.SUBMITTING.value}
     ):
-        if channel == line.channel:
+        if channel == line.channel and message_id != holds:
             detail = "its claim was never confirmed"
             finish_attempt(tx, message_id, seq, number, Outcome.NOT_SENT, finished_at=now, detail=detail)
             segment = segments_of(tx, message_id)[seq - 1]
@@ -219,7 +220,7 @@ SEEN_OTHER = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """The SIM's id in the spool; `changed`: the channel was paired with another one (`paired`), and has to be parked."""
+    """The SIM's id in the spool; `changed`: the channel was paired with another one (`paired`): park it."""
 
     sim_id: int
     changed: bool = False

@@ -47,6 +47,7 @@ class Claim:
     in_doubt: InDoubtPolicy
     expires_at: int | None
     pinned: bool = False  # the submitter named the channel
+    refused_before: bool = False  # by another SIM, which sent it elsewhere
 
     @property
     def message_id(self) -> int:
@@ -95,7 +96,7 @@ _a = schema.attempts.c
 CANDIDATE = Statement(
     select(
         getattr(_m, "class"), _m.to_number, _m.text, _m.report, _m.concat_ref, _m.in_doubt, _m.expires_at, _m.segments,
-        _m.touched, _m.lane_id, _m.pin_channel,
+        _m.touched, _m.lane_id, _m.pin_channel, _m.avoid_sim_id,
     ).where(_m.id == bindparam("id"), _m.queue == schema.sqltext(schema.DUE))
 )  # fmt: skip
 BUSY = Statement(
@@ -177,7 +178,7 @@ def _try_candidate(
     row = tx.one(CANDIDATE, {"id": message_id})
     if row is None or row[9] != lane_id:
         return None  # the hint was out of date
-    class_, to, text, report, ref, policy, expires_at, planned, is_touched, _, pin = row
+    class_, to, text, report, ref, policy, expires_at, planned, is_touched, _, pin, avoid = row
     queued = [segment for segment in segments_of(tx, message_id) if segment.state is S.QUEUED]
     if expires_at is not None and expires_at <= now:
         for segment in queued:
@@ -201,7 +202,9 @@ def _try_candidate(
         if is_touched:
             raise IllegalTransition(f"message {message_id} is partly sent in {planned} segments, not {len(plan)}")
         queued = _replan(tx, message_id, planned, len(plan), now, line)
-    return _intend(tx, queued[0], plan, message, line, owner, now, InDoubtPolicy(policy), expires_at, bool(pin))
+    return _intend(
+        tx, queued[0], plan, message, line, owner, now, InDoubtPolicy(policy), expires_at, bool(pin), bool(avoid)
+    )
 
 
 def _replan(tx: Tx, message_id: int, old: int, new: int, now: int, line: Line) -> list[SegmentRow]:
@@ -227,6 +230,7 @@ def _intend(
     policy: InDoubtPolicy,
     expires_at: int | None,
     pinned: bool,
+    refused_before: bool,
 ) -> Claim:
     number = row.attempt + 1
     values = {"v_owner": owner.instance, "v_epoch": owner.epoch, "v_sim_id": line.sim_id, "v_channel": line.channel}
@@ -262,7 +266,7 @@ def _intend(
             "detail": "",
         },
     )
-    return Claim(plan[row.seq - 1], number, policy, expires_at, pinned)
+    return Claim(plan[row.seq - 1], number, policy, expires_at, pinned, refused_before)
 
 
 def conclude(tx: Tx, book: LaneBook, line: Line, result: Result, owner: Owner, now: int, rules: Rules) -> None:
@@ -422,6 +426,7 @@ def _not_sent(
         written=result.started_at is not None,
         movable=movable,
         alternatives=result.alternatives,
+        refused_before=result.claim.refused_before,
     )
     values = {"tries": row.tries + int(decision.counted), "code": result.code}
     if decision.action is Action.FAIL:

@@ -402,8 +402,9 @@ async def test_a_claim_nobody_got_goes_back(database_url: str) -> None:
         line = await spool.sim()
         (message_id,) = await spool.accept()
         assert await spool.claim(line) is not None
-        assert await spool.store.give_back(Line("other", 99)) == 0
-        assert await spool.store.give_back(line) == 1
+        assert await spool.store.give_back(Line("other", 99), None) == 0
+        assert await spool.store.give_back(line, message_id) == 0, "what the channel holds is not given back"
+        assert await spool.store.give_back(line, None) == 1
         again = await spool.claim(line)
         assert again is not None
         assert (again.message_id, again.attempt) == (message_id, 2)

@@ -1,0 +1,116 @@
+"""`gatewayd demo`: the daemon with emulated modems and subscribers, in a temporary folder, nothing to configure.
+
+The real serial code runs over ptys against the simulator in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from gatewayd.app import run_daemon
+from gatewayd.commands.control import demo_socket
+from gatewayd.config import Config, parse
+from gatewayd.modems.simulator.process import SimulatorProcess, simulator_process
+
+HOME_COUNTRY = "UY"
+NUMBER_BASE = "+5989900"
+
+SUBSCRIBERS = (
+    ("098123401", "answers"),
+    ("098123402", "sends STOP"),
+    ("098123403", "is never reached: the report says expired"),
+    ("098123404", "is refused by the network"),
+    ("098123405", "fails for good: the report says so"),
+    ("098123406", "is silent: no report ever"),
+    ("098344484", "gets everything"),
+)
+
+
+async def demo(*, modems: int, port: int, latency_ms: float, interval_s: float) -> int:
+    """Run until SIGTERM or Ctrl-C; everything is removed at the end. Returns the exit status."""
+    with tempfile.TemporaryDirectory(prefix="gatewayd-demo-") as folder:
+        directory = Path(folder)
+        async with simulator_process(
+            modems=modems,
+            directory=directory / "modems",
+            latency_ms=latency_ms,
+            report_delay_ms=1500,
+            number_base=NUMBER_BASE,
+        ) as simulator:
+            config = _config(directory, simulator, modems, _free(port), interval_s)
+            link = _point_to(config.gateway.control_socket)
+            try:
+                return await run_daemon(config, on_ready=lambda address: _welcome(address, modems, directory))
+            finally:
+                if link.is_symlink() and link.readlink() == config.gateway.control_socket:
+                    link.unlink()
+
+
+def _config(directory: Path, simulator: SimulatorProcess, modems: int, port: int, interval_s: float) -> Config:
+    return parse(
+        yaml.safe_dump(
+            {
+                "gateway": {
+                    "instance": "demo",
+                    "home_country": HOME_COUNTRY,
+                    "control_socket": str(directory / "control.sock"),
+                    "logging": {"mask": False},
+                },
+                "spool": {"url": f"sqlite:///{directory}/spool.db"},
+                "http": {"listen": f"127.0.0.1:{port}", "trusted_networks": ["127.0.0.0/8"]},
+                "channels": [
+                    {
+                        "name": f"sim{i}",
+                        "type": "modem",
+                        "port": simulator.port(i),
+                        "number": simulator.number(i),
+                        "pacing": {"interval": f"{int(interval_s * 1000)}ms"},
+                    }
+                    for i in range(modems)
+                ],
+            }
+        )
+    )
+
+
+def _free(port: int) -> int:
+    """`port` if it is free, else 0: any."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return 0
+    return port
+
+
+def _point_to(target: Path) -> Path:
+    """Let the command line find the demo's control socket: a link in a folder that only this user may use."""
+    link = demo_socket()
+    link.parent.mkdir(mode=0o700, exist_ok=True)
+    owner = link.parent.lstat()
+    if owner.st_uid == os.getuid() and not link.parent.is_symlink():
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+    return link
+
+
+def _welcome(address: str, modems: int, directory: Path) -> None:
+    program = "gatewayd" if Path(sys.argv[0]).name == "gatewayd" else f"{os.path.relpath(sys.executable)} -m gatewayd"
+    print(f"gatewayd demo: {modems} emulated modems, http://{address}, everything in {directory}\n", flush=True)
+    print("Send an SMS (in another terminal):\n")
+    print(
+        f"    curl -d destination=098344484 --data-urlencode 'message=Hello from gatewayd' http://{address}/SendSMS\n"
+    )
+    print("and see what became of it:\n")
+    print(f"    {program} explain 1\n    {program} messages\n    {program} channels\n")
+    print("The emulated subscribers, by the end of their number:\n")
+    for number, what in SUBSCRIBERS:
+        print(f"    {number}  {what}")
+    print("\nCtrl-C ends it.\n", flush=True)

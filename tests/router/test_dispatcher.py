@@ -1,0 +1,281 @@
+"""The dispatcher against the hard cases: a real spool on SQLite, and channels that do as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from gatewayd.clock import SystemClock
+from gatewayd.errors import ChannelLost, SubmitError
+from gatewayd.model import ChannelState, ChannelStatus, Message, Outcome, Receipt, Retry, Segment, SimIdentity
+from gatewayd.modems.channel import AdmitSim, Sink, StateChanged, always
+from gatewayd.router.dispatcher import Dispatcher
+from gatewayd.spool import engine
+from gatewayd.spool.accept import NewMessage
+from gatewayd.spool.engine import open_database
+from gatewayd.spool.store import Store
+from gatewayd.spool.work import Rules
+
+CLOCK = SystemClock()
+Script = Callable[["Scripted", Segment, Callable[[], bool]], Awaitable[Receipt]]
+
+
+async def taken(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+    """The network takes it at once."""
+    now = CLOCK.now_ms()
+    return Receipt(len(channel.network.sent) % 256, now, now)
+
+
+@dataclass
+class Network:
+    """What all channels of a test share: what was submitted, and what is to happen."""
+
+    script: Script = taken
+    sent: list[tuple[str, int, int]] = field(default_factory=list)  # channel, message, segment
+    up: dict[str, asyncio.Event] = field(default_factory=dict)
+    sessions: dict[str, Scripted] = field(default_factory=dict)
+
+
+class Scripted:
+    """A Channel whose submissions a test decides."""
+
+    def __init__(self, name: str, network: Network) -> None:
+        self.name = name
+        self.network = network
+        self.state = ChannelState.STARTING
+        self.lost = asyncio.Event()
+        network.sessions[name] = self
+
+    def plan(self, message: Message) -> list[Segment]:
+        total = len(message.text)
+        return [Segment(message, seq, total) for seq in range(1, total + 1)]
+
+    async def open(self, admit_sim: AdmitSim) -> None:
+        if reason := await admit_sim(SimIdentity(f"8959{self.name}", "")):
+            raise ChannelLost(reason)
+
+    async def run(self, sink: Sink) -> NoReturn:
+        self.state = ChannelState.READY
+        await sink(StateChanged(self.status()))
+        await self.lost.wait()
+        raise ChannelLost("pulled out")
+
+    async def submit(self, segment: Segment, gate: Callable[[], bool] = always) -> Receipt:
+        receipt = await self.network.script(self, segment, gate)
+        self.network.sent.append((self.name, segment.message.id, segment.seq))
+        return receipt
+
+    async def close(self) -> None:
+        self.state = ChannelState.DOWN
+
+    def status(self) -> ChannelStatus:
+        return ChannelStatus(self.name, self.state, 0)
+
+
+@dataclass
+class Rig:
+    store: Store
+    dispatcher: Dispatcher
+    network: Network
+    path: Path
+
+    async def accept(self, *texts: str, to: str = "+59898{:06}") -> tuple[int, ...]:
+        messages = [
+            NewMessage(to_given=to.format(i), to=to.format(i), text=text, alphabet="gsm7", segments=len(text))
+            for i, text in enumerate(texts)
+        ]
+        return (await self.store.accept(messages)).ids
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        with sqlite3.connect(f"file:{self.path}?mode=ro", uri=True) as connection:
+            rows = connection.execute(sql).fetchall()
+        connection.close()
+        return rows
+
+    async def until(self, met: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not met():
+                await asyncio.sleep(0.005)
+
+    async def settled(self) -> None:
+        await self.until(lambda: not self.rows("SELECT id FROM messages WHERE state = 1"))
+
+
+@asynccontextmanager
+async def rig(tmp_path: Path, *names: str, script: Script = taken, start: bool = True) -> AsyncIterator[Rig]:
+    path = tmp_path / "spool.db"
+    network = Network(script)
+    dispatcher: Dispatcher
+    store = Store(
+        open_database(f"sqlite:///{path}"),
+        "gw1",
+        CLOCK,
+        Rules(),
+        on_commit=lambda notices: dispatcher.committed(notices),
+    )
+    dispatcher = Dispatcher(store, CLOCK)
+    for name in names:
+        dispatcher.add(name, lambda name=name: Scripted(name, network), interval_s=0, numbers=lambda sim: "")  # type: ignore[misc]
+    await store.open()
+    try:
+        if start:
+            await dispatcher.start()
+        yield Rig(store, dispatcher, network, path)
+    finally:
+        await dispatcher.stop(0.1)
+        await store.close()
+
+
+async def test_every_message_goes_out_once_over_whichever_channel_is_free(tmp_path: Path) -> None:
+    async with rig(tmp_path, "a", "b", "c") as r:
+        ids = [*await r.accept(*["x"] * 50), *await r.accept(*["xx"] * 10, to="+59899{:06}")]
+        await r.settled()
+        assert sorted(message for _, message, _ in r.network.sent) == sorted([*ids, *ids[50:]])
+        for message in ids[50:]:
+            parts = [(channel, seq) for channel, sent, seq in r.network.sent if sent == message]
+            assert [seq for _, seq in parts] == [1, 2]
+            assert len({channel for channel, _ in parts}) == 1, "both parts over one SIM"
+
+
+async def test_a_message_that_comes_while_all_are_idle_wakes_one(tmp_path: Path) -> None:
+    async with rig(tmp_path, "a", "b") as r:
+        for n in range(20):
+            await r.accept("x", to=f"+5989{n:07}{{}}")
+            await r.until(lambda n=n: len(r.network.sent) == n + 1)  # type: ignore[misc]
+
+
+async def test_a_slow_channel_holds_nothing_a_fast_one_could_send(tmp_path: Path) -> None:
+    stuck = asyncio.Event()
+
+    async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+        if channel.name == "slow":
+            await stuck.wait()
+        return await taken(channel, segment, gate)
+
+    async with rig(tmp_path, "slow", "fast", script=script) as r:
+        await r.accept(*["x"] * 30)
+        await r.until(lambda: len(r.network.sent) == 29)
+        stuck.set()
+        await r.settled()
+        assert sum(channel == "slow" for channel, _, _ in r.network.sent) == 1
+
+
+async def test_a_channel_that_is_lost_comes_back_and_goes_on(tmp_path: Path) -> None:
+    async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+        if len(channel.network.sent) == 3 and not channel.lost.is_set() and not hasattr(channel.network, "died"):
+            channel.network.died = True  # type: ignore[attr-defined]
+            channel.lost.set()
+            raise SubmitError(Outcome.NOT_SENT, Retry.LATER, "the port is closed")
+        return await taken(channel, segment, gate)
+
+    async with rig(tmp_path, "a", script=script) as r:
+        ids = await r.accept(*["x"] * 10)
+        await r.settled()
+        assert [message for _, message, _ in r.network.sent] == list(ids)
+        assert r.rows("SELECT max(tries) FROM segments") == [(1,)], "a dead channel uses up no try"
+
+
+async def test_the_outcome_is_not_lost_while_the_spool_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spool locked: the daemon goes on, and nothing goes out twice."""
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.02)
+    handed_over, locked = asyncio.Event(), asyncio.Event()
+
+    async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+        handed_over.set()
+        await locked.wait()
+        return await taken(channel, segment, gate)
+
+    async with rig(tmp_path, "a", script=script) as r:
+        ids = await r.accept("x", "x")
+        await handed_over.wait()
+        other = sqlite3.connect(r.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        locked.set()
+        await r.until(lambda: not r.store.writer.healthy)
+        assert len(r.network.sent) == 1
+        other.execute("ROLLBACK")
+        other.close()
+        await r.settled()
+        assert [message for _, message, _ in r.network.sent] == list(ids)
+
+
+async def test_a_bug_in_a_channel_is_doubt_and_the_rest_goes_on(tmp_path: Path) -> None:
+    async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+        if segment.message.id == 2:
+            raise ZeroDivisionError
+        return await taken(channel, segment, gate)
+
+    async with rig(tmp_path, "a", script=script) as r:
+        await r.accept("x", "x", "x")
+        await r.settled()
+        assert r.rows("SELECT id, state FROM messages ORDER BY id") == [(1, 2), (2, 8), (3, 2)]
+
+
+async def test_a_pause_calls_back_what_was_not_written_yet(tmp_path: Path) -> None:
+    at_the_prompt, answer = asyncio.Event(), asyncio.Event()
+
+    async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+        at_the_prompt.set()
+        await answer.wait()
+        if not gate():
+            raise SubmitError(Outcome.NOT_SENT, Retry.LATER, "withdrawn", started_ms=CLOCK.now_ms())
+        return await taken(channel, segment, gate)
+
+    async with rig(tmp_path, "a", script=script) as r:
+        await r.accept("x")
+        await at_the_prompt.wait()
+        await r.dispatcher.pause("root", "wrong text")
+        answer.set()
+        await r.until(lambda: r.rows("SELECT state FROM segments") == [("QUEUED",)])
+        assert r.rows("SELECT tries FROM segments") == [(0,)]
+        assert "wrong text" in r.dispatcher.paused()
+        assert r.network.sent == []
+        await r.dispatcher.resume("root")
+        await r.settled()
+        assert len(r.network.sent) == 1
+        assert r.rows("SELECT actor, action FROM audit") == [("root", "set paused"), ("root", "set paused")]
+
+
+async def test_a_stop_waits_for_what_is_in_hand_and_then_calls_it_doubt(tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with rig(tmp_path, "a", script=script) as r:
+        await r.accept("x", "x")
+        await begun.wait()
+    assert r.rows("SELECT id, state FROM messages ORDER BY id") == [(1, 8), (2, 1)]
+
+
+async def test_a_message_pinned_to_a_channel_waits_for_it(tmp_path: Path) -> None:
+    async with rig(tmp_path, "a", "b") as r:
+        pinned = NewMessage(to_given="1", to="+59898000001", text="x", alphabet="gsm7", segments=1, channel="b")
+        await r.store.accept([pinned] * 5)
+        await r.settled()
+        assert {channel for channel, _, _ in r.network.sent} == {"b"}
+
+
+async def test_no_network_refuses_a_message_more_than_twice(tmp_path: Path) -> None:
+    tried: list[str] = []
+
+    async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+        tried.append(channel.name)
+        raise SubmitError(Outcome.NOT_SENT, Retry.ELSEWHERE, "unidentified", code="CMS 28", started_ms=CLOCK.now_ms())
+
+    async with rig(tmp_path, "a", "b", "c", script=script) as r:
+        await r.accept("x")
+        await r.settled()
+        assert len(tried) == len(set(tried)) == 2
+        assert r.rows("SELECT state, reason FROM messages") == [(5, "CMS 28 unidentified")]
