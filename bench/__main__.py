@@ -50,14 +50,13 @@ async def drain(modems: int, messages: int, latency_ms: float) -> dict[str, Any]
             config = configuration(directory, [sim.port(i) for i in range(modems)])
             async with daemon(directory, config) as gateway:
                 await gateway.post("/api/v1/pause", json={"reason": "bench"})
-                body = [{"to": f"+5989{i:07}", "text": f"Message {i}", "report": False} for i in range(messages)]
+                body = [{"to": f"+5989{i:05}77", "text": f"Message {i}", "report": False} for i in range(messages)]
                 for start in range(0, messages, 1000):
                     status, answer = await gateway.post("/api/v1/messages", json=body[start : start + 1000])
                     assert status == 202, answer
 
                 async def all_ready() -> bool:
-                    items = (await gateway.get("/api/v1/channels"))[1]["items"]
-                    return all(channel["state"] == "ready" for channel in items)
+                    return all(channel["state"] == "ready" for channel in await gateway.channels())
 
                 await until(all_ready)
                 cpu = _cpu_s(gateway.pid)

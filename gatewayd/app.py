@@ -15,7 +15,7 @@ from gatewayd.clock import Clock, SystemClock
 from gatewayd.config import Channel as ChannelConfig
 from gatewayd.config import Config, read_secret
 from gatewayd.errors import SpoolError
-from gatewayd.http.context import Context, HttpSettings
+from gatewayd.http.context import HttpContext, HttpSettings
 from gatewayd.http.server import Server
 from gatewayd.model import SimIdentity
 from gatewayd.modems.gsm import GsmChannel, GsmSettings
@@ -36,7 +36,7 @@ the event loop longer than for the disk."""
 
 
 class Daemon:
-    """Everything that runs. `start()` raises SpoolError or OSError; what it began is then undone."""
+    """Everything that runs. `start()` raises SpoolError or ConfigError; what it began is then undone."""
 
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self._config = config
@@ -49,22 +49,28 @@ class Daemon:
             self._add_channel(channel, clock)
         self._reader = Reader(self._database, clock)
         submitter = Submitter(_submission_settings(config), self._store, clock)
-        self._context = Context(
-            submitter=submitter,
-            reader=self._reader,
-            store=self._store,
-            control=self._dispatcher,
-            keys=_keys(config),
-            clock=clock,
-            settings=_http_settings(config),
+        keys = _keys(config)
+        self._draining = False
+        self._server = Server(
+            HttpContext(
+                settings=_http_settings(config),
+                submitter=submitter,
+                store=self._store,
+                reader=self._reader,
+                control=self._dispatcher,
+                keys=lambda: keys,
+                clock=clock,
+                instance=config.gateway.instance,
+                draining=lambda: self._draining,
+            )
         )
-        self._server = Server(self._context)
         self._drain = config.gateway.shutdown_timeout_s
 
     @property
     def address(self) -> str:
         """Where HTTP listens: "host:port"."""
-        return self._server.address
+        host, port = self._server.address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def start(self) -> None:
         recovery = await self._store.open()
@@ -83,7 +89,7 @@ class Daemon:
 
     async def stop(self) -> None:
         """Refuse new work, let the channels finish what they have in hand, close everything; bounded in time."""
-        self._context.draining = True
+        self._draining = True
         await self._end(self._drain)
 
     async def _end(self, drain_s: float) -> None:
@@ -138,7 +144,7 @@ async def run_daemon(config: Config, on_ready: Callable[[str], None] = lambda ad
     daemon = Daemon(config)
     try:
         await daemon.start()
-    except (SpoolError, OSError) as error:
+    except SpoolError as error:
         log.critical("cannot start: %s", error)
         return 1
     log.info("gatewayd %s runs as instance %s, HTTP on %s", __version__, config.gateway.instance, daemon.address)
@@ -210,7 +216,7 @@ def _http_settings(config: Config) -> HttpSettings:
     return HttpSettings(
         host=http.listen.host,
         port=http.listen.port,
-        control_socket=config.gateway.control_socket,
+        control_socket=str(config.gateway.control_socket),
         trusted_networks=http.trusted_networks,
         trusted_proxies=http.trusted_proxies,
         max_body_octets=http.max_body_octets,

@@ -21,7 +21,7 @@ import yaml
 from gatewayd.modems.simulator.process import SimulatorProcess
 
 START_LIMIT_S = 30
-WAIT_LIMIT_S = 90
+WAIT_LIMIT_S = 60
 LISTENING = re.compile(rb"HTTP on (\S+)")
 
 
@@ -65,6 +65,14 @@ class DaemonProcess:
     async def get(self, path: str, **arguments: Any) -> tuple[int, Any]:
         async with self.session.get(f"http://{self.address}{path}", **arguments) as response:
             return response.status, await response.json(content_type=None)
+
+    async def channels(self) -> list[dict[str, Any]]:
+        """What the channels are doing, as the control socket says."""
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.directory / "control.sock"))) as session,
+            session.get("http://gatewayd/api/v1/channels") as response,
+        ):
+            return list((await response.json())["items"])
 
     async def send(self, to: str, text: str, **arguments: Any) -> int:
         """POST /SendSMS; the idm."""

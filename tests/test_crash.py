@@ -21,7 +21,7 @@ async def test_twenty_kills_in_a_drain_lose_nothing_and_double_nothing(tmp_path:
     config = configuration(tmp_path, [str(tmp_path / "sim" / f"modem{i}") for i in range(MODEMS)])
     async with simulator_process(modems=MODEMS, directory=tmp_path / "sim", latency_ms=60) as sim:
         async with daemon(tmp_path, config) as gateway:
-            body = [{"to": f"+5989834{i:04}", "text": f"text {i}"} for i in range(MESSAGES)]
+            body = [{"to": f"+59898{i:04}77", "text": f"text {i}"} for i in range(MESSAGES)]
             status, answer = await gateway.post("/api/v1/messages", json=body)
             assert status == 202, answer
             accepted = {item["idm"]: f"text {i}" for i, item in enumerate(answer["items"])}

@@ -31,10 +31,12 @@ MAY_IMPORT = {
     "http": {"base", "modems", "spool", "router", "http"},
     "app": {"base", "modems", "spool", "router", "http", "app"},
 }
-"""`http` names the layers below it; what of `modems` it may use is only data (pure modules and channel.py)."""
+PURE_ON_DATA = {"router.explain"}
+"""Does no I/O, but takes the data classes of modules that do."""
 NOT_PURE = {
-    "asyncio", "socket", "subprocess", "threading", "time", "logging", "os", "io", "sqlite3", "serial", "serial_asyncio",
-    "aiohttp", "sqlalchemy", "psycopg", "random", "secrets", "select", "signal", "shutil", "tempfile", "pathlib",
+    "asyncio", "socket", "subprocess", "threading", "time", "logging", "os", "io", "sqlite3", "serial",
+    "serial_asyncio", "aiohttp", "sqlalchemy", "psycopg", "random", "secrets",
+    "select", "signal", "shutil", "tempfile", "pathlib",
 }  # fmt: skip
 
 
@@ -89,6 +91,8 @@ def test_imports_point_one_way(module: str) -> None:
 def test_pure_modules_do_no_io(module: str) -> None:
     imported = {name.split(".")[0] for name in _imports(MODULES[module])}
     assert not imported & NOT_PURE
+    if module in PURE_ON_DATA:
+        return
     for name in _imports(MODULES[module]):
         if name.startswith("gatewayd."):
             target = name.removeprefix("gatewayd.")

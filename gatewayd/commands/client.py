@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
@@ -16,11 +17,13 @@ from rich.table import Table
 from gatewayd.clock import SystemClock
 from gatewayd.commands.control import DaemonDown, Target, call
 from gatewayd.errors import SpoolError
-from gatewayd.http.schemas import detail_view, message_view
+from gatewayd.http import views
 from gatewayd.model import MessageState
 from gatewayd.spool.reader import Reader
 
 T = TypeVar("T")
+
+PIPE_WIDTH = 240
 
 SocketOption = Annotated[
     Path | None, typer.Option("--socket", metavar="PATH", help="The daemon's control socket [env: GATEWAYD_SOCKET].")
@@ -101,7 +104,7 @@ def messages(
         found = await reader.messages(
             after=after, limit=limit, state=_state(state), client_ref=client_ref, descending=after is None
         )
-        return [message_view(message) for message in found]
+        return [views.message(message) for message in found]
 
     target = Target(socket, config)
     try:
@@ -114,19 +117,19 @@ def messages(
         for item in items:
             typer.echo(json.dumps(item))
         return
-    table = Table("idm", "to", "state", "delivery", "segments", "channel", "accepted", "text", box=None, pad_edge=False)
+    table = _table("idm", "to", "state", "delivery", "segments", "channel", "accepted", "text")
     for item in items:
         table.add_row(
             str(item["idm"]),
             item["to"],
             _state_name(item["state"]),
             item["delivery"],
-            str(item["segments"]),
+            str(item["segment_count"]),
             item["channel"] or "",
             _local(item["accepted_at"]),
             _short(item["text"]),
         )
-    Console().print(table)
+    _console().print(table)
 
 
 def explain(
@@ -139,7 +142,7 @@ def explain(
 
     async def offline(reader: Reader) -> dict[str, Any] | None:
         detail = await reader.message(idm)
-        return None if detail is None else detail_view(detail, None, "", SystemClock().now_ms())
+        return None if detail is None else views.detail(detail, None, "", SystemClock().now_ms())
 
     target = Target(socket, config)
     try:
@@ -152,11 +155,11 @@ def explain(
     if as_json:
         typer.echo(json.dumps(found))
         return
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{idm}[/bold] to {found['to']}: ", end="")
-    console.print(found["explain"], markup=False)
-    console.print(f"state {found['state']} {_state_name(found['state'])}, delivery {found['delivery']}\n")
-    table = Table("when", "segment", "event", "channel", "by", "", box=None, pad_edge=False)
+    console = _console()
+    state = f"state {found['state']} ({_state_name(found['state'])}), delivery {found['delivery']}"
+    console.print(f"[bold]{idm}[/bold] to {_plain(found['to'])}: {_plain(found['explain'])}", soft_wrap=True)
+    console.print(state + "\n")
+    table = _table("when", "segment", "event", "channel", "by", "detail")
     for event in found["events"]:
         segment = "" if event["seq"] is None else str(event["seq"])
         cells = [event["event"], event["channel"] or "", event["actor"], event["detail"]]
@@ -176,15 +179,13 @@ def channels(
         for item in items:
             typer.echo(json.dumps(item))
         return
-    table = Table(
-        "channel", "state", "since", "number", "operator", "signal", "sent", "in hand", "", box=None, pad_edge=False
-    )
+    table = _table("channel", "state", "since", "number", "operator", "signal", "sent", "in hand", "why")
     for item in items:
         rssi = "" if item["rssi_dbm"] is None else f"{item['rssi_dbm']} dBm"
         in_hand = "" if item["in_hand"] is None else str(item["in_hand"])
         cells = [item["name"], item["state"], _local(item["since"]), item["number"], item["operator"], rssi]
         table.add_row(*map(_plain, cells), str(item["submitted"]), in_hand, _plain(item["reason"]))
-    Console().print(table)
+    _console().print(table)
 
 
 @channels_app.command("accept")
@@ -267,11 +268,26 @@ def _state_name(state: int) -> str:
     return STATES[MessageState(state)]
 
 
+def _table(*columns: str) -> Table:
+    """A table whose last column takes what room there is; the others are never broken."""
+    table = Table(box=None, pad_edge=False)
+    for name in columns[:-1]:
+        table.add_column(name, no_wrap=True)
+    table.add_column(columns[-1], overflow="fold")
+    return table
+
+
+def _console() -> Console:
+    """Standard output; wide where it is no terminal, so that a line stays a line."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
 def _local(moment: str | None) -> str:
-    """A time of the API in the reader's own zone, to the second."""
+    """A time of the API in the reader's own zone, to the second; the day only if it is not today."""
     if moment is None:
         return ""
-    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    local = datetime.fromisoformat(moment).astimezone()
+    return local.strftime("%H:%M:%S" if local.date() == datetime.now(local.tzinfo).date() else "%Y-%m-%d %H:%M:%S")
 
 
 def _short(text: str) -> str:

@@ -42,7 +42,7 @@ class StateChanged:
 ChannelEvent = Received | LateResult | StateChanged
 
 Sink = Callable[[ChannelEvent], Awaitable[None]]
-"""Where a channel puts what happens. It returns once the event is dealt with (for Received: on disk and acknowledged)."""
+"""Where a channel puts what happens; returns once it is dealt with (for Received: on disk and acknowledged)."""
 
 AdmitSim = Callable[[SimIdentity], Awaitable[str]]
 """Asked in bring-up when the SIM is known: "" to go on, else the reason why this channel has to be parked."""

@@ -258,6 +258,7 @@ class Dispatcher:
                 detail=self._withdrawn_because() if withdrawn else error.text,
                 withdrawn=withdrawn and error.outcome is Outcome.NOT_SENT,
                 alternatives=not claim.pinned and len(self._channels) > 1,
+                lost=not error.code and task.supervisor.current is not channel,
             )
         except Exception as error:  # a bug of ours; bytes may have left
             log.exception("channel %s failed while it had message %d in its hands", task.name, message_id)

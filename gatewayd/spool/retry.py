@@ -41,13 +41,15 @@ def decide(
     movable: bool,
     alternatives: bool,
     refused_before: bool = False,
+    lost: bool = False,
 ) -> Decision:
     """Decide on a segment that is known not to have been sent.
 
     `tries` counts this one too. `written`: a byte of it reached the modem; if none did, the channel is at fault and the
     try does not count (the channel's own back-off bounds it). `movable`: no other segment of the message ties it to the
     SIM. `alternatives`: there is another channel it might go to. `refused_before`: another SIM's network has sent it
-    elsewhere already; a second refusal is believed.
+    elsewhere already; a second refusal is believed. `lost`: the channel went away with it, so that waiting helps
+    nobody.
     """
     if not written and retry is not Retry.NEVER:
         return Decision(Action.AGAIN, 0, counted=False)
@@ -56,4 +58,4 @@ def decide(
     delay_ms = policy.backoff_ms[min(tries, len(policy.backoff_ms)) - 1] if policy.backoff_ms else 0
     if retry is Retry.ELSEWHERE and movable and alternatives:
         return Decision(Action.FAIL if refused_before else Action.ELSEWHERE)
-    return Decision(Action.AGAIN, delay_ms)
+    return Decision(Action.AGAIN, 0 if lost else delay_ms)

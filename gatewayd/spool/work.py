@@ -58,7 +58,8 @@ class Claim:
 class Result:
     """What became of a claim. `ref`: TP-MR; `started_at`: first byte of AT+CMGS, None if nothing was written.
 
-    `withdrawn`: not sent because we ourselves called it back (pause, shutdown): it goes back uncounted.
+    `withdrawn`: not sent because we ourselves called it back (pause, shutdown): it goes back uncounted. `alternatives`:
+    there are other channels it might go to. `lost`: the channel was lost with it.
     """
 
     claim: Claim
@@ -71,6 +72,7 @@ class Result:
     detail: str = ""
     withdrawn: bool = False
     alternatives: bool = False
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,6 +429,7 @@ def _not_sent(
         movable=movable,
         alternatives=result.alternatives,
         refused_before=result.claim.refused_before,
+        lost=result.lost,
     )
     values = {"tries": row.tries + int(decision.counted), "code": result.code}
     if decision.action is Action.FAIL:

@@ -90,7 +90,7 @@ def device() -> Iterator[Device]:
 
 async def until_not_held(device: Device) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while device.is_held():  # noqa: ASYNC110 - there is no event for it on this side
+        while device.is_held():
             await asyncio.sleep(0.005)
 
 

@@ -60,4 +60,4 @@ def test_a_second_start_migrates_nothing(database_url: str) -> None:
 def test_the_head_named_in_the_code_is_the_last_file() -> None:
     revisions = sorted(path.name.split("_")[0] for path in VERSIONS.glob("0*.py"))
     assert tuple(revisions) == migrate.REVISIONS
-    assert migrate.HEAD == revisions[-1]
+    assert revisions[-1] == migrate.HEAD

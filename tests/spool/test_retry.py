@@ -18,6 +18,8 @@ POLICY = RetryPolicy(attempts=3, backoff_ms=(1000, 5000))
         (Retry.LATER, 1, {}, Decision(Action.AGAIN, 1000)),
         (Retry.LATER, 2, {}, Decision(Action.AGAIN, 5000)),
         (Retry.LATER, 3, {}, Decision(Action.FAIL)),
+        (Retry.LATER, 2, {"lost": True}, Decision(Action.AGAIN, 0)),
+        (Retry.LATER, 3, {"lost": True}, Decision(Action.FAIL)),
         (Retry.NEVER, 1, {}, Decision(Action.FAIL)),
         (Retry.NEVER, 1, {"written": False}, Decision(Action.FAIL)),
         (Retry.LATER, 9, {"written": False}, Decision(Action.AGAIN, 0, counted=False)),

@@ -83,7 +83,7 @@ async def test_unplugged_while_sending(tmp_path: Path, phase: str, submits: int,
                 said += talk.text
             await talk.until_gone()
             assert said == seen
-        assert not os.path.lexists(sim.port())  # noqa: ASYNC240 - a test may look
+        assert not os.path.lexists(sim.port())
         assert len(await sim.ledger("submit")) == submits
         await sim.control.call({"do": "plug", "modem": 0})
         async with dialogue(sim.port()) as talk:
