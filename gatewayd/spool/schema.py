@@ -178,7 +178,7 @@ segments = Table(
     Column("parts", SmallInteger, nullable=False, server_default="1"),  # short messages the network charges for
     Column("parts_ok", SmallInteger, nullable=False, server_default="0"),
     Column("tries", SmallInteger, nullable=False, server_default="0"),  # counted attempts
-    Column("attempt", SmallInteger, nullable=False, server_default="0"),  # number of the last one
+    Column("attempt", Integer, nullable=False, server_default="0"),  # number of the last one
     Column("sim_id", BigInteger),
     Column("channel", Text),
     Column("tp_mr", SmallInteger),
@@ -204,7 +204,7 @@ attempts = Table(
     metadata,
     Column("message_id", BigInteger, nullable=False),
     Column("seq", SmallInteger, nullable=False),
-    Column("number", SmallInteger, nullable=False),  # from 1, per segment
+    Column("number", Integer, nullable=False),  # from 1, per segment
     Column("channel", Text, nullable=False),
     Column("sim_id", BigInteger, nullable=False),
     Column("owner", Text, nullable=False),
