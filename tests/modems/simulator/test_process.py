@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -252,26 +251,14 @@ async def test_many_modems_at_once(tmp_path: Path) -> None:
 
 async def test_python_gsmmodem_works_on_it(tmp_path: Path) -> None:
     """A program that knows nothing of the simulator: bring-up, a submission with report, a message received."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from gsmmodem.modem import GsmModem  # type: ignore[import-untyped]
-
-    received: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
     async with simulator_process(directory=tmp_path, report_delay_ms=50) as sim:
-        modem = GsmModem(
-            sim.port(),
-            smsReceivedCallbackFunc=lambda sms: loop.call_soon_threadsafe(received.put_nowait, (sms.number, sms.text)),
-        )
-        await asyncio.to_thread(modem.connect)
-        try:
-            assert modem.signalStrength == 22
-            sent = await asyncio.to_thread(
-                lambda: modem.sendSms("+59898000010", "hello", waitForDeliveryReport=True, deliveryTimeout=DEADLINE_S)
-            )
-            assert sent.status == sent.DELIVERED
-            await sim.control.call({"do": "inbound", "modem": 0, "from": "+59898111222", "text": "to you"})
-            assert await asyncio.wait_for(received.get(), DEADLINE_S) == ("+59898111222", "to you")
-        finally:
-            await asyncio.to_thread(modem.close)
+        peer = await asyncio.create_subprocess_exec(
+            sys.executable, "-W", "ignore", "-m", "tests.modems.simulator.gsmmodem_peer", sim.port(), str(DEADLINE_S),
+            stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[3],
+        )  # fmt: skip
+        assert peer.stdout is not None
+        assert json.loads(await peer.stdout.readline()) == {"signal": 22, "delivered": True}
+        await sim.control.call({"do": "inbound", "modem": 0, "from": "+59898111222", "text": "to you"})
+        assert json.loads(await peer.stdout.readline()) == ["+59898111222", "to you"]
+        assert await peer.wait() == 0
         assert [row["text"] for row in await sim.ledger("submit")] == ["hello"]
