@@ -1,0 +1,57 @@
+"""What the handlers work with, handed in by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from gatewayd.apikeys import KeyRing
+from gatewayd.clock import Clock
+from gatewayd.http.auth import Authenticator, IpNetwork
+from gatewayd.router.control import Control
+from gatewayd.router.submission import Submitter
+from gatewayd.spool.reader import Reader
+from gatewayd.spool.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """Where to listen and what to take. `port` 0 takes any free one; `control_socket` "" opens none."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    control_socket: str = ""
+    trusted_networks: tuple[IpNetwork, ...] = ()
+    trusted_proxies: tuple[IpNetwork, ...] = ()
+    max_body_octets: int = 1 << 20
+    body_timeout_s: float = 30.0
+    idle_timeout_s: float = 75.0  # also for a request whose headers never end
+    shutdown_timeout_s: float = 5.0
+    max_connections: int = 1000
+
+
+@dataclass(slots=True)
+class HttpContext:
+    """`keys` gives the API keys as they are now, so that a reload needs nothing here; `draining`: about to stop."""
+
+    settings: HttpSettings
+    submitter: Submitter
+    store: Store
+    reader: Reader
+    control: Control
+    keys: Callable[[], KeyRing]
+    clock: Clock
+    instance: str
+    draining: Callable[[], bool] = lambda: False
+    started_ms: int = 0
+    authenticator: Authenticator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started_ms = self.started_ms or self.clock.now_ms()
+        settings = self.settings
+        self.authenticator = Authenticator(self.keys, settings.trusted_networks, settings.trusted_proxies)
+
+
+CONTEXT = web.AppKey("context", HttpContext)

@@ -1,0 +1,75 @@
+"""Once per Idempotency-Key: the same key and request give the first answer again, and send nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from gatewayd.errors import RequestError
+from gatewayd.http.context import HttpContext
+from gatewayd.http.problems import HttpProblem, answer_json
+from gatewayd.router.submission import Caller
+from gatewayd.spool.accept import NewMessage
+
+HEADER = "Idempotency-Key"
+REPLAYED = {"Idempotency-Replayed": "true"}
+MAX_LENGTH = 255
+
+
+def key_of(request: web.Request) -> str | None:
+    """The key, if there is one. Raises HttpProblem if it is none."""
+    values = request.headers.getall(HEADER, [])
+    if not values:
+        return None
+    key = values[0]
+    if len(values) > 1 or not 0 < len(key) <= MAX_LENGTH or not all("!" <= char <= "~" for char in key):
+        reason = f"one key of 1 to {MAX_LENGTH} visible ASCII characters is expected"
+        raise HttpProblem(400, "invalid-header", f"{HEADER}: {reason}", errors=[(HEADER, reason)])
+    return key
+
+
+def fingerprint(kind: str, request: Any) -> bytes:
+    """What tells a repetition from another request: a digest of what was asked, not of how it was written."""
+    return hashlib.sha256(json.dumps([kind, request], sort_keys=True, separators=(",", ":")).encode()).digest()
+
+
+async def keep(
+    context: HttpContext,
+    messages: Sequence[NewMessage],
+    caller: Caller,
+    key: str | None,
+    digest: bytes,
+    answer: Callable[[Sequence[int]], str],
+    status: int,
+) -> web.Response:
+    """Keep the messages, or give the answer of the first time; once the response is there they are on disk."""
+    accepted = await context.submitter.keep(messages, caller, idempotency_key=key, fingerprint=digest, answer=answer)
+    if accepted.replayed is not None:
+        return answer_json(accepted.replayed, status=status, headers=REPLAYED)
+    return answer_json(answer(accepted.ids), status=status)
+
+
+async def replayed(
+    context: HttpContext, caller: Caller, key: str | None, digest: bytes, status: int
+) -> web.Response | None:
+    """The first answer to a request that would be refused by now (its time has passed, its channel is gone).
+
+    None if there is none. Raises RequestError (409) if the key was used for something else.
+    """
+    if key is None:
+        return None
+    known = await context.reader.answered(caller.name, key)
+    if known is None:
+        return None
+    if known[0] != digest:
+        raise RequestError(
+            HEADER,
+            "was used before with another body; a new submission needs a new key",
+            status=409,
+            kind="idempotency-conflict",
+        )
+    return answer_json(known[1], status=status, headers=REPLAYED)
