@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test check lint types bench clean
+.PHONY: help run test check lint types bench clean
 .DEFAULT_GOAL := help
 
 help:

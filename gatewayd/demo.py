@@ -5,7 +5,8 @@ The real serial code runs over ptys against the simulator in a process of its ow
 
 from __future__ import annotations
 
-import os
+import shlex
+import shutil
 import socket
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from gatewayd.app import run_daemon
-from gatewayd.commands.control import demo_socket
+from gatewayd.commands.control import Target, demo_link
 from gatewayd.config import Config, parse
 from gatewayd.modems.simulator.process import SimulatorProcess, simulator_process
 
@@ -44,11 +45,17 @@ async def demo(*, modems: int, port: int, latency_ms: float, interval_s: float) 
             number_base=NUMBER_BASE,
         ) as simulator:
             config = _config(directory, simulator, modems, _free(port), interval_s)
-            link = _point_to(config.gateway.control_socket)
+            control = config.gateway.control_socket
+
+            def ready(address: str) -> None:
+                _point_to(control)
+                _welcome(address, modems, control)
+
             try:
-                return await run_daemon(config, on_ready=lambda address: _welcome(address, modems, directory))
+                return await run_daemon(config, on_ready=ready)
             finally:
-                if link.is_symlink() and link.readlink() == config.gateway.control_socket:
+                link = demo_link()
+                if link is not None and link.is_symlink() and link.readlink() == control:
                     link.unlink()
 
 
@@ -90,20 +97,39 @@ def _free(port: int) -> int:
     return port
 
 
-def _point_to(target: Path) -> Path:
-    """Let the command line find the demo's control socket: a link in a folder that only this user may use."""
-    link = demo_socket()
-    link.parent.mkdir(mode=0o700, exist_ok=True)
-    owner = link.parent.lstat()
-    if owner.st_uid == os.getuid() and not link.parent.is_symlink():
+def _point_to(control: Path) -> None:
+    """Let the command line find the demo's control socket by a link, unless another demo of this user is using it."""
+    link = demo_link(make=True)
+    if link is not None and not _answers(link):
         link.unlink(missing_ok=True)
-        link.symlink_to(target)
-    return link
+        link.symlink_to(control)
 
 
-def _welcome(address: str, modems: int, directory: Path) -> None:
-    program = "gatewayd" if Path(sys.argv[0]).name == "gatewayd" else f"{os.path.relpath(sys.executable)} -m gatewayd"
-    print(f"gatewayd demo: {modems} emulated modems, http://{address}, everything in {directory}\n", flush=True)
+def _answers(control: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(control))
+        except OSError:
+            return False
+    return True
+
+
+def _program(control: Path) -> str:
+    """How to call the command line so that it finds this demo, from the folder it was started in."""
+    called = Path(sys.argv[0])
+    if called.name == "gatewayd":
+        found_by_name = shutil.which("gatewayd")
+        program = "gatewayd" if found_by_name and called.samefile(found_by_name) else str(called)
+    else:
+        here = Path(sys.executable)
+        program = f"{here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here} -m gatewayd"
+    found = Target().socket_path()
+    return program if found.resolve() == control.resolve() else f"GATEWAYD_SOCKET={shlex.quote(str(control))} {program}"
+
+
+def _welcome(address: str, modems: int, control: Path) -> None:
+    program = _program(control)
+    print(f"gatewayd demo: {modems} emulated modems, http://{address}, everything in {control.parent}\n")
     print("Send an SMS (in another terminal):\n")
     print(
         f"    curl -d destination=098344484 --data-urlencode 'message=Hello from gatewayd' http://{address}/SendSMS\n"

@@ -1,70 +1,74 @@
-"""Commands that speak to the running daemon: send, messages, explain, channels, pause, resume."""
+"""Commands that speak to the running daemon: send, messages, explain, status, channels, pause, resume."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import quote
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from gatewayd.clock import SystemClock
-from gatewayd.commands.control import DaemonDown, Target, call
-from gatewayd.errors import SpoolError
-from gatewayd.http import views
+from gatewayd.commands.control import DEFAULT_CONFIG, SOCKET_VARIABLE, DaemonDown, Target, call
+from gatewayd.commands.table import local, plain, show, zone
 from gatewayd.model import MessageState
-from gatewayd.spool.reader import Reader
+
+if TYPE_CHECKING:
+    from gatewayd.spool.reader import Reader
 
 T = TypeVar("T")
 
-PIPE_WIDTH = 240
+MAX_IDM = 2**63 - 1  # what a database can count to
 
 SocketOption = Annotated[
-    Path | None, typer.Option("--socket", metavar="PATH", help="The daemon's control socket [env: GATEWAYD_SOCKET].")
+    Path | None,
+    typer.Option(
+        "--socket", metavar="PATH", help=f"The daemon's control socket [env: {SOCKET_VARIABLE}].", readable=False
+    ),
 ]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", metavar="FILE", help="The configuration, to find daemon and spool by.")
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help=f"Find daemon and spool by this [default: {DEFAULT_CONFIG}].",
+        readable=False,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 
 STATES = {state: state.name.lower().replace("_", " ") for state in MessageState}
 
-channels_app = typer.Typer(help="The channels: what they are doing.", invoke_without_command=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the root."""
-    app.command("send")(send)
-    app.command("messages")(messages)
-    app.command("explain")(explain)
-    app.add_typer(channels_app, name="channels")
-    app.command("pause")(pause)
-    app.command("resume")(resume)
+channels_app = typer.Typer(invoke_without_command=True)
 
 
 def send(
-    number: Annotated[str, typer.Argument(help="Whom to.")],
-    text: Annotated[str, typer.Argument(help="What.")],
-    channel: Annotated[str | None, typer.Option(help="By this channel only.")] = None,
-    class_: Annotated[str | None, typer.Option("--class", help="application, alert, agent or campaign.")] = None,
-    priority: Annotated[int | None, typer.Option(help="0 to 9999, larger first.")] = None,
-    campaign: Annotated[str | None, typer.Option(help="A label.")] = None,
-    client_ref: Annotated[str | None, typer.Option(help="Your own reference.")] = None,
-    not_before: Annotated[str | None, typer.Option(help="Not before this time (RFC 3339).")] = None,
-    expires_at: Annotated[str | None, typer.Option(help="Not after this time (RFC 3339).")] = None,
-    in_doubt: Annotated[str | None, typer.Option(help="fail, hold or resend.")] = None,
+    number: Annotated[str, typer.Argument(metavar="NUMBER", help="Whom to.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What. Put -- before one that begins with a hyphen.")],
+    channel: Annotated[str | None, typer.Option(metavar="NAME", help="By this channel only.")] = None,
+    class_: Annotated[
+        str | None, typer.Option("--class", metavar="CLASS", help="application, alert, agent or campaign.")
+    ] = None,
+    priority: Annotated[int | None, typer.Option(metavar="N", help="0 to 9999, larger first.")] = None,
+    campaign: Annotated[str | None, typer.Option(metavar="NAME", help="A label.")] = None,
+    client_ref: Annotated[str | None, typer.Option(metavar="REF", help="Your own reference.")] = None,
+    not_before: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Not before this time: 2026-11-23T12:00:00Z.")
+    ] = None,
+    expires_at: Annotated[str | None, typer.Option(metavar="TIME", help="Not after this time.")] = None,
+    in_doubt: Annotated[str | None, typer.Option(metavar="POLICY", help="fail, hold or resend.")] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Ask for a delivery report.")] = True,
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Put a message into the spool. Prints its idm once it is on disk."""
+    """Put a message into the spool; print its idm.
+
+    It is on disk when the idm appears.
+    """
     body = {
         "to": number,
         "text": text,
@@ -84,25 +88,43 @@ def send(
         typer.echo(json.dumps(answer))
     else:
         segments = answer["segments"]
-        typer.echo(f"{answer['idm']} to {answer['to']} ({segments} segment{'s' * (segments != 1)})")
+        typer.echo(f"idm {answer['idm']} to {answer['to']}, {segments} segment{'s' * (segments != 1)}")
 
 
 def messages(
-    state: Annotated[str | None, typer.Option(help="Only this state: a number or a name.")] = None,
-    client_ref: Annotated[str | None, typer.Option(help="Only this reference of yours.")] = None,
-    after: Annotated[int | None, typer.Option(help="Those after this idm, in order; else the newest.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
-    as_json: JsonOption = False,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help="Only this state: a number or a name.", show_default=False)
+    ] = None,
+    client_ref: Annotated[str | None, typer.Option(metavar="REF", help="Only this reference of yours.")] = None,
+    after: Annotated[
+        int | None,
+        typer.Option(metavar="IDM", min=0, help="Those after this one, in order; else the newest."),
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="How many.")] = 20,
+    as_json: JsonLinesOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Show messages, the newest last."""
+    wanted = _state(state)
     order = "desc" if after is None else "asc"
-    params = {"state": state, "client_ref": client_ref, "after": after, "limit": limit, "order": order}
+    params = {
+        "state": None if wanted is None else wanted.value,
+        "client_ref": client_ref,
+        "after": after,
+        "limit": limit,
+        "order": order,
+    }
 
     async def offline(reader: Reader) -> list[dict[str, Any]]:
+        from gatewayd.http import views
+
         found = await reader.messages(
-            after=after, limit=limit, state=_state(state), client_ref=client_ref, descending=after is None
+            after=None if after is None else min(after, MAX_IDM),
+            limit=limit,
+            state=wanted,
+            client_ref=client_ref,
+            descending=after is None,
         )
         return [views.message(message) for message in found]
 
@@ -114,34 +136,36 @@ def messages(
     if after is None:
         items.reverse()
     if as_json:
-        for item in items:
-            typer.echo(json.dumps(item))
+        _lines(items)
         return
-    table = _table("idm", "to", "state", "delivery", "segments", "channel", "accepted", "text")
-    for item in items:
-        table.add_row(
+    rows = [
+        [
             str(item["idm"]),
             item["to"],
-            _state_name(item["state"]),
+            _words(item["state_name"]),
             item["delivery"],
-            str(item["segment_count"]),
             item["channel"] or "",
-            _local(item["accepted_at"]),
-            _short(item["text"]),
-        )
-    _console().print(table)
+            local(item["accepted_at"], short=True),
+            " ".join(item["text"].split()),
+        ]
+        for item in items
+    ]
+    show(["idm", "to", "state", "delivery", "channel", f"accepted ({zone()})", "text"], rows, one_line=True)
 
 
 def explain(
-    idm: Annotated[int, typer.Argument(help="The message.")],
+    idm: Annotated[int, typer.Argument(metavar="IDM", min=1, help="The message.")],
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Say why a message is where it is, and show its history."""
+    """Say why a message is where it is, and its history."""
 
     async def offline(reader: Reader) -> dict[str, Any] | None:
-        detail = await reader.message(idm)
+        from gatewayd.clock import SystemClock
+        from gatewayd.http import views
+
+        detail = await reader.message(idm) if idm <= MAX_IDM else None
         return None if detail is None else views.detail(detail, None, "", SystemClock().now_ms())
 
     target = Target(socket, config)
@@ -155,47 +179,81 @@ def explain(
     if as_json:
         typer.echo(json.dumps(found))
         return
-    console = _console()
-    state = f"state {found['state']} ({_state_name(found['state'])}), delivery {found['delivery']}"
-    console.print(f"[bold]{idm}[/bold] to {_plain(found['to'])}: {_plain(found['explain'])}", soft_wrap=True)
-    console.print(state + "\n")
-    table = _table("when", "segment", "event", "channel", "by", "detail")
-    for event in found["events"]:
-        segment = "" if event["seq"] is None else str(event["seq"])
-        cells = [event["event"], event["channel"] or "", event["actor"], event["detail"]]
-        table.add_row(_local(event["at"]), segment, *map(_plain, cells))
-    console.print(table)
+    typer.echo(plain(f"{idm} to {found['to']}: {found['explain']}"))
+    typer.echo(f"state {found['state']} ({_words(found['state_name'])}), delivery {found['delivery']}\n")
+    rows = [
+        [
+            local(event["at"]),
+            "" if event["seq"] is None else str(event["seq"]),
+            event["event"],
+            event["channel"] or "",
+            event["actor"],
+            event["detail"],
+        ]
+        for event in found["events"]
+    ]
+    show([f"when ({zone()})", "segment", "event", "channel", "by", "detail"], rows)
+    if found["history_cut"]:
+        typer.echo("… and more than is shown here")
+
+
+def status(as_json: JsonOption = False, socket: SocketOption = None, config: ConfigOption = None) -> None:
+    """Show whether it is paused, works, and has much to do."""
+    found = _daemon(Target(socket, config), "GET", "/api/v1/status")
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    typer.echo(
+        f"gatewayd {found['version']}, instance {found['instance']}, since {local(found['started_at'])} {zone()}"
+    )
+    typer.echo(plain(_sending(found)))
+    typer.echo(f"channels: {found['channels']['ready']} of {found['channels']['total']} ready")
+    typer.echo("spool: takes writes" if found["spool_writable"] else "spool: takes NO writes; the log says why")
+    counted = [f"{number} {_words(name)}" for name, number in found["messages"].items() if number]
+    typer.echo(f"messages: {', '.join(counted) or 'none'}")
 
 
 @channels_app.callback()
 def channels(
-    context: typer.Context, as_json: JsonOption = False, socket: SocketOption = None, config: ConfigOption = None
+    context: typer.Context, as_json: JsonLinesOption = False, socket: SocketOption = None, config: ConfigOption = None
 ) -> None:
-    """Show the channels."""
+    """Show the modems; accept a changed SIM."""
     if context.invoked_subcommand is not None:
         return
-    items = _daemon(Target(socket, config), "GET", "/api/v1/channels")["items"]
+    target = Target(socket, config)
+    items = _daemon(target, "GET", "/api/v1/channels")["items"]
     if as_json:
-        for item in items:
-            typer.echo(json.dumps(item))
+        _lines(items)
         return
-    table = _table("channel", "state", "since", "number", "operator", "signal", "sent", "in hand", "why")
-    for item in items:
-        rssi = "" if item["rssi_dbm"] is None else f"{item['rssi_dbm']} dBm"
-        in_hand = "" if item["in_hand"] is None else str(item["in_hand"])
-        cells = [item["name"], item["state"], _local(item["since"]), item["number"], item["operator"], rssi]
-        table.add_row(*map(_plain, cells), str(item["submitted"]), in_hand, _plain(item["reason"]))
-    _console().print(table)
+    rows = [
+        [
+            item["name"],
+            item["state"],
+            local(item["since"], short=True),
+            item["number"],
+            item["operator"],
+            "" if item["rssi_dbm"] is None else f"{item['rssi_dbm']} dBm",
+            str(item["submitted"]),
+            "" if item["in_hand"] is None else str(item["in_hand"]),
+            item["reason"],
+        ]
+        for item in items
+    ]
+    heads = ["channel", "state", f"since ({zone()})", "number", "operator", "signal", "sent", "in hand", "why"]
+    show(heads, rows)
+    gateway = _daemon(target, "GET", "/api/v1/status")
+    if gateway["paused"]:
+        typer.echo("\n" + plain(_sending(gateway)))
 
 
 @channels_app.command("accept")
 def channels_accept(
-    name: Annotated[str, typer.Argument(help="The channel.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The channel.")],
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Accept the SIM that is in a channel now, and go on with it."""
-    _daemon(Target(socket, config), "POST", f"/api/v1/channels/{name}/accept")
+    _daemon(Target(socket, config), "POST", f"/api/v1/channels/{quote(name, safe='')}/accept")
     typer.echo(f"{name}: the SIM that is in it now is accepted")
 
 
@@ -203,11 +261,14 @@ def pause(
     everything: Annotated[
         bool, typer.Option("--all", help="Everything: the one thing that can be paused yet.")
     ] = False,
-    reason: Annotated[str, typer.Option(help="Why, for those who come after you.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for those who come after you.")] = "",
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Emergency stop: nothing more is sent until `resume`, also after a restart. What comes is still accepted."""
+    """Emergency stop: send nothing until `resume`.
+
+    It holds over restarts. What comes is still accepted, and waits.
+    """
     if not everything:
         typer.echo("say --all: pausing one channel or campaign is not in this version", err=True)
         raise typer.Exit(2)
@@ -232,13 +293,16 @@ def _daemon(target: Target, method: str, path: str, body: Any = None) -> Any:
 
 def _offline(target: Target, error: DaemonDown, read: Callable[[Reader], Awaitable[T]]) -> T:
     """Read the spool itself, and say so."""
-    from gatewayd.app import spool_of
-
-    config = target.configuration()
+    config = target.spool_configuration()
     if config is None:
-        typer.echo(f"{error}; with -c FILE the spool is read without it", err=True)
+        typer.echo(f"{error}; is gatewayd running? With -c FILE its spool is read without it", err=True)
         raise typer.Exit(1)
     typer.echo(f"{error}: this is read from the spool", err=True)
+    import asyncio
+
+    from gatewayd.app import spool_of
+    from gatewayd.errors import ConfigError, SpoolError
+    from gatewayd.spool.reader import Reader
 
     async def main() -> T:
         reader = Reader(spool_of(config))
@@ -249,52 +313,29 @@ def _offline(target: Target, error: DaemonDown, read: Callable[[Reader], Awaitab
 
     try:
         return asyncio.run(main())
-    except SpoolError as trouble:
+    except (SpoolError, ConfigError) as trouble:
         typer.echo(str(trouble), err=True)
         raise typer.Exit(1) from None
+
+
+def _lines(items: list[dict[str, Any]]) -> None:
+    for item in items:
+        typer.echo(json.dumps(item))
+
+
+def _sending(gateway: dict[str, Any]) -> str:
+    return f"{gateway['paused']}; nothing is sent until `gatewayd resume`" if gateway["paused"] else "not paused"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _state(word: str | None) -> MessageState | None:
     if word is None:
         return None
     for state, name in STATES.items():
-        if word.lower().replace("_", " ") in {name, str(state.value)}:
+        if word.lower().replace("_", " ").replace("-", " ") in {name, str(state.value)}:
             return state
     typer.echo(f"--state: {word!r} is none of {', '.join(f'{s.value} {n}' for s, n in STATES.items())}", err=True)
     raise typer.Exit(2)
-
-
-def _state_name(state: int) -> str:
-    return STATES[MessageState(state)]
-
-
-def _table(*columns: str) -> Table:
-    """A table whose last column takes what room there is; the others are never broken."""
-    table = Table(box=None, pad_edge=False)
-    for name in columns[:-1]:
-        table.add_column(name, no_wrap=True)
-    table.add_column(columns[-1], overflow="fold")
-    return table
-
-
-def _console() -> Console:
-    """Standard output; wide where it is no terminal, so that a line stays a line."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-
-
-def _local(moment: str | None) -> str:
-    """A time of the API in the reader's own zone, to the second; the day only if it is not today."""
-    if moment is None:
-        return ""
-    local = datetime.fromisoformat(moment).astimezone()
-    return local.strftime("%H:%M:%S" if local.date() == datetime.now(local.tzinfo).date() else "%Y-%m-%d %H:%M:%S")
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return _plain(line if len(line) <= 40 else line[:39] + "…")
-
-
-def _plain(text: str) -> str:
-    """Text from outside, without what a terminal or rich would obey."""
-    return "".join(c if c.isprintable() else "�" for c in text).replace("[", r"\[")

@@ -1,21 +1,31 @@
-"""How commands reach the running daemon: its HTTP API over the control socket."""
+"""How commands reach the running daemon: its HTTP API over the control socket.
+
+The standard library's client: it is there in an instant, and one request after the other is all that is needed.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import http.client
+import json
 import os
+import socket
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
-import aiohttp
 import typer
 
-from gatewayd.config import DEFAULT_PATH, Config, load
 from gatewayd.errors import ConfigError
 
+if TYPE_CHECKING:
+    from gatewayd.config import Config  # slow to import, and most commands can do without
+
+DEFAULT_CONFIG = Path("/etc/gatewayd/gatewayd.yaml")  # as in gatewayd.config
 DEFAULT_SOCKET = Path("/run/gatewayd/control.sock")
+SOCKET_VARIABLE = "GATEWAYD_SOCKET"
 LIMIT_S = 30
 
 
@@ -31,35 +41,58 @@ class Target:
     config: Path | None = None
 
     def configuration(self) -> Config | None:
-        """The configuration, if there is one; its faults do not keep a command from working."""
-        path = self.config or DEFAULT_PATH
-        if self.config is None and not path.exists():
+        """The configuration, if there is one; only if it was asked for do its faults end the command."""
+        if self.config is None and not os.path.exists(DEFAULT_CONFIG):  # noqa: PTH110 (Path.exists may raise)
             return None
+        from gatewayd.commands.config import EXIT_CONFIG, fault_line
+        from gatewayd.config import load
+
+        path = self.config or DEFAULT_CONFIG
         try:
             return load(path)
         except ConfigError as error:
             if self.config is None:
                 return None
             for fault in error.faults:
-                typer.echo(f"{path}: {fault}", err=True)
-            raise typer.Exit(2) from None
+                typer.echo(fault_line(path, fault), err=True)
+            raise typer.Exit(EXIT_CONFIG) from None
 
     def socket_path(self) -> Path:
-        """--socket, $GATEWAYD_SOCKET, the configuration's, the packaged one, that of this user's demo."""
+        """--socket, the socket of --config, $GATEWAYD_SOCKET, the installed gateway's, that of this user's demo."""
+        if (named := self._named_socket()) is not None:
+            return named
+        config = self.configuration()
+        if config is not None:
+            return config.gateway.control_socket
+        installed = os.path.lexists(DEFAULT_CONFIG.parent) or os.path.lexists(DEFAULT_SOCKET)
+        link = None if installed else demo_link()
+        return link if link is not None and link.is_symlink() else DEFAULT_SOCKET
+
+    def spool_configuration(self) -> Config | None:
+        """The configuration whose spool is that of the daemon meant; None if nothing says which one that is."""
+        return None if self._named_socket() is not None and self.config is None else self.configuration()
+
+    def _named_socket(self) -> Path | None:
         if self.socket is not None:
             return self.socket
-        if "GATEWAYD_SOCKET" in os.environ:
-            return Path(os.environ["GATEWAYD_SOCKET"])
-        config = self.configuration()
-        path = DEFAULT_SOCKET if config is None else config.gateway.control_socket
-        if self.config is None and not path.exists() and demo_socket().exists():
-            return demo_socket()
-        return path
+        variable = os.environ.get(SOCKET_VARIABLE)
+        return Path(variable) if variable and self.config is None else None
 
 
-def demo_socket() -> Path:
-    """Where `gatewayd demo` leaves a link to its control socket."""
-    return Path(tempfile.gettempdir()) / f"gatewayd-demo-{os.getuid()}" / "control.sock"
+def demo_link(*, make: bool = False) -> Path | None:
+    """Where `gatewayd demo` leaves a link to its control socket; None if that folder is not safely this user's.
+
+    Others can make folders where temporary files go: in one of theirs nothing is believed and nothing is put.
+    """
+    folder = Path(tempfile.gettempdir()) / f"gatewayd-demo-{os.getuid()}"
+    try:
+        if make:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return folder / "control.sock" if ours else None
 
 
 def call(target: Target, method: str, path: str, *, params: dict[str, Any] | None = None, body: Any = None) -> Any:
@@ -67,34 +100,42 @@ def call(target: Target, method: str, path: str, *, params: dict[str, Any] | Non
 
     Raises DaemonDown if nobody listens. What the daemon refuses is printed, and ends the command with exit status 1.
     """
-    status, answer = asyncio.run(_call(target.socket_path(), method, path, params, body))
-    if status < 400:
-        return answer
-    typer.echo(_problem(answer, status), err=True)
-    raise typer.Exit(1)
-
-
-async def _call(socket: Path, method: str, path: str, params: dict[str, Any] | None, body: Any) -> tuple[int, Any]:
-    wanted = {name: str(value) for name, value in (params or {}).items() if value is not None}
-    connector = aiohttp.UnixConnector(str(socket))
-    timeout = aiohttp.ClientTimeout(total=LIMIT_S)
+    address = target.socket_path()
+    wanted = urlencode({name: value for name, value in (params or {}).items() if value is not None})
     try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.request(method, f"http://gatewayd{path}", params=wanted, json=body) as response,
-        ):
-            return response.status, await response.json(content_type=None)
-    except PermissionError as error:
-        typer.echo(f"{socket}: permission denied: be root or in the group gatewayd", err=True)
-        raise typer.Exit(1) from error
-    except (aiohttp.ClientConnectorError, FileNotFoundError, ConnectionRefusedError) as error:
-        if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, PermissionError):
-            typer.echo(f"{socket}: permission denied: be root or in the group gatewayd", err=True)
-            raise typer.Exit(1) from error
-        raise DaemonDown(f"no daemon answers at {socket}") from error
+        status, text = _request(address, method, f"{path}?{wanted}" if wanted else path, body)
+    except PermissionError:
+        raise _failed(f"{address}: permission denied: be root or in the group gatewayd") from None
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        raise DaemonDown(f"no daemon answers at {address}") from None
     except TimeoutError:
-        typer.echo(f"the daemon at {socket} did not answer within {LIMIT_S} s", err=True)
-        raise typer.Exit(1) from None
+        raise _failed(f"the daemon at {address} did not answer within {LIMIT_S} s") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _failed(f"{address}: {getattr(error, 'strerror', None) or error or 'no answer'}") from None
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        raise _failed(f"what answers at {address} is no gatewayd") from None
+    if status >= 400:
+        raise _failed(_problem(answer, status))
+    return answer
+
+
+def _request(address: Path, method: str, path: str, body: Any) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("gatewayd")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+        stream.settimeout(LIMIT_S)
+        stream.connect(str(address))
+        connection.sock = stream
+        data = None if body is None else json.dumps(body).encode()
+        connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+def _failed(reason: str) -> typer.Exit:
+    typer.echo(reason, err=True)
+    return typer.Exit(1)
 
 
 def _problem(answer: Any, status: int) -> str:

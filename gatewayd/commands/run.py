@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gatewayd.commands.config import EXIT_CONFIG, fault_line
-from gatewayd.config import DEFAULT_PATH, examine
-from gatewayd.errors import ConfigError
+from gatewayd.config import DEFAULT_PATH, Config, examine
+from gatewayd.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from gatewayd.spool.engine import Database
+
+EXIT_CANNOT_START = 1
+PRIVATE_UMASK = 0o027  # texts and numbers are in the spool's files
 
 
 def run(
-    config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.")] = DEFAULT_PATH,
+    config: Annotated[
+        Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.", readable=False)
+    ] = DEFAULT_PATH,
 ) -> None:
-    """Run the daemon in the foreground. SIGTERM drains within a bound and stops. Exit 2: a faulty configuration."""
-    from gatewayd.app import run_daemon
+    """Run the daemon in the foreground.
+
+    SIGTERM drains within a bound and stops. Exit status 2: the configuration is at fault; 1: it cannot start as things
+    are (the spool is in use, the port is taken …), which may be otherwise at the next try.
+    """
+    from gatewayd.app import run_daemon, spool_of
 
     found = examine(config)
     for fault in found.faults:
@@ -26,22 +40,51 @@ def run(
         typer.echo(fault_line(config, warning, "warning"), err=True)
     if found.config is None:
         raise typer.Exit(EXIT_CONFIG)
+    os.umask(os.umask(0o077) | PRIVATE_UMASK)
     try:
+        missing = list(_missing(found.config, spool_of(found.config)))
+        if missing:
+            raise ConfigError(missing)
         status = asyncio.run(run_daemon(found.config))
     except ConfigError as error:
         for fault in error.faults:
             typer.echo(fault_line(error.source or config, fault), err=True)
-        raise typer.Exit(EXIT_CONFIG) from None
+        raise typer.Exit(EXIT_CANNOT_START) from None
     raise typer.Exit(status)
 
 
-def demo(
-    modems: Annotated[int, typer.Option(min=1, max=64, help="How many emulated modems.")] = 2,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="HTTP port; another one if it is taken.")] = 8080,
-    latency_ms: Annotated[float, typer.Option(min=0, help="How long the emulated network takes for a message.")] = 300,
-    interval: Annotated[float, typer.Option(min=0, help="Seconds between two messages of a modem.")] = 0,
-) -> None:
-    """The daemon with emulated modems and subscribers, in a temporary folder: nothing to configure."""
-    from gatewayd.demo import demo as run_demo
+def _missing(config: Config, database: Database) -> Iterator[Fault]:
+    """Folders the daemon makes files in that are not there, or not its own to write in."""
+    places = [("gateway.control_socket", config.gateway.control_socket.parent)]
+    if database.url.get_backend_name() == "sqlite" and database.url.database:
+        places.append(("spool.url", Path(database.url.database).parent))
+    for key, folder in places:
+        if not os.path.isdir(folder):  # noqa: PTH112 (Path.is_dir may raise)
+            yield Fault(key, f"there is no folder {folder}, or it is out of reach: make it with `mkdir -p {folder}`")
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            yield Fault(key, f"the folder {folder} is not writable for user id {os.getuid()}: give it to that user")
 
-    raise typer.Exit(asyncio.run(run_demo(modems=modems, port=port, latency_ms=latency_ms, interval_s=interval)))
+
+def demo(
+    modems: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="How many emulated modems.")] = 2,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="HTTP port; another one if it is taken.")
+    ] = 8080,
+    latency_ms: Annotated[
+        float, typer.Option(metavar="MS", min=0, help="How long the emulated network takes for a message.")
+    ] = 300,
+    interval: Annotated[float, typer.Option(metavar="S", min=0, help="Seconds between two messages of a modem.")] = 0,
+) -> None:
+    """Run with emulated modems: nothing to configure.
+
+    The daemon, its modems and their subscribers, in a temporary folder that is removed at the end.
+    """
+    from gatewayd.demo import demo as run_demo
+    from gatewayd.modems.simulator.control import SimulatorError
+
+    try:
+        status = asyncio.run(run_demo(modems=modems, port=port, latency_ms=latency_ms, interval_s=interval))
+    except (ConfigError, SimulatorError, OSError) as error:
+        typer.echo(f"the demo cannot run: {error}", err=True)
+        raise typer.Exit(EXIT_CANNOT_START) from None
+    raise typer.Exit(status)
