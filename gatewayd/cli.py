@@ -28,6 +28,7 @@ COMMANDS = {
     "apikey": "config:apikey_app",
     "config": "config:app",
     "pdu": "pdu:app",
+    "optout": "optout:app",
     "simulate": "simulate:simulate",
 }
 """Where each command is, in `gatewayd.commands`: a function or a group of more commands."""

@@ -22,6 +22,9 @@ PURE = {
     "router.numbers",
     "router.pacing",
     "router.explain",
+    "router.optout",
+    "router.optout_packs",
+    "router.optout_text",
 }
 MAY_IMPORT = {
     "base": {"base"},
