@@ -70,7 +70,9 @@ class Server:
                 await site.start()
             except OSError as error:
                 where = f"{settings.host}:{settings.port}"
-                raise ConfigError([Fault("http.listen", f"cannot listen on {where}: {error.strerror}")]) from error
+                raise ConfigError(
+                    [Fault("http.listen", f"cannot listen on {where}: {os.strerror(error.errno or 0)}")]
+                ) from error
             host, port = public.addresses[0][:2]
             self._address = (host, port)
         except BaseException:

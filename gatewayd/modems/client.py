@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from gatewayd.clock import Clock
 from gatewayd.errors import ChannelLost, RemoteProtocolError
 from gatewayd.modems.at.commands import ATTENTION, FORMAT, PDU_MODE_QUERY, WITHDRAWAL, Command, Limit, query
-from gatewayd.modems.at.engine import ESCAPE, Engine, Event, Final, Info, Prompt, State
-from gatewayd.modems.at.results import TIMEOUT, Kind, Result
+from gatewayd.modems.at.engine import ESCAPE, Engine, Event, Final, Garbage, Info, Late, Prompt, State
+from gatewayd.modems.at.results import OK, TIMEOUT, Kind, Result, parse_final
 from gatewayd.modems.submission import Submission
 from gatewayd.modems.transport import SerialTransport
 
@@ -24,6 +25,9 @@ PROBES = (ATTENTION, ATTENTION, FORMAT, ATTENTION, ATTENTION)
 
 QUESTIONS = (PDU_MODE_QUERY, query("+CMEE"))
 """Questions whose answers nothing else can be. The second is for modems that deny the first before the PIN."""
+
+STALE_S = 600.0
+"""How long after a submission without final result one is still to be expected. Source: spec/gsm-modem.md §3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class AtClient:
     """The dialogue with one modem over one open port. Used once: after `lost` every call raises ChannelLost.
 
     `on_event` gets what belongs to no command (Urc, Late, Garbage), `on_lost` the reason, once, when the link is over.
+    `stale_until` (monotonic, of the event loop): so long the final result of an earlier submission may still come.
     """
 
     def __init__(
@@ -81,10 +86,13 @@ class AtClient:
         on_lost: Callable[[str], None],
         timing: Timing | None = None,
         guard_time_s: float = 0.0,
+        stale_until: float = 0.0,
     ) -> None:
         self.engine = Engine()
+        self.stale_until = stale_until
         self.guard_time_s = guard_time_s
         self.lenient = True  # until the modem is brought up: one that answers no question is believed after a silence
+        self.answers_questions = True
         self.lost: str | None = None
         self._timing = timing or Timing()
         self._clock = clock
@@ -96,6 +104,7 @@ class AtClient:
         self._heard = asyncio.Event()
         self._heard_at = self._ended_at = self._loop.time()
         self._failed_last = False
+        self._overheard: list[str] | None = None  # results that came while it is asked whose the last one was
         # of the command in flight
         self._lines: list[Info] = []
         self._final: Result | None = None
@@ -173,8 +182,7 @@ class AtClient:
             self._write(self.engine.send(command))
             submission.result = await self._outcome(self._timing.prompt_s)
             if submission.result is not None:  # a final result instead of the prompt, or no prompt in time
-                if submission.result.kind is Kind.TIMEOUT:
-                    self._write(ESCAPE)
+                self._end_without_prompt(submission)
                 return
             submission.withdrawn = True
             try:
@@ -183,11 +191,65 @@ class AtClient:
                 if submission.withdrawn:
                     await self._withdraw()
             if not submission.withdrawn:
-                payload = self.engine.send_pdu(pdu)
-                self._check_link()
-                submission.handed_over_at = self._clock.monotonic()
-                self._write(payload)
-                submission.result = await self._outcome(command.limit.seconds, command.limit)
+                await self._hand_over(command, pdu, submission)
+
+    async def _hand_over(self, command: Command, pdu: str, submission: Submission) -> None:
+        """The PDU and its final result."""
+        payload = self.engine.send_pdu(pdu)
+        self._check_link()
+        begun = self._loop.time()
+        stale_until = self.stale_until
+        self.stale_until = begun + command.limit.seconds + STALE_S  # unless a result comes now
+        submission.handed_over_at = self._clock.monotonic()
+        self._write(payload)
+        submission.result = result = await self._outcome(command.limit.seconds, command.limit)
+        if result is not None and result.kind is not Kind.TIMEOUT and begun < stale_until:
+            result = await self._confirm(submission, result, begun + command.limit.seconds)
+        if result is not None and result.kind is not Kind.TIMEOUT:
+            self.stale_until = stale_until
+
+    def _end_without_prompt(self, submission: Submission) -> None:
+        """AT+CMGS got a final result or silence. Where that may be an earlier submission's, the prompt still comes."""
+        result = submission.result
+        assert result is not None
+        if result.kind is Kind.TIMEOUT:
+            self._write(ESCAPE)
+        elif self._loop.time() < self.stale_until:
+            self._dispatch(self.engine.timed_out())
+            self._write(ESCAPE)
+            if result.kind is Kind.CMS and result.code is not None and result.code < 300:
+                submission.result = TIMEOUT  # what only the network says, of a PDU it has: not of this one
+
+    async def _confirm(self, submission: Submission, result: Result, deadline: float) -> Result:
+        """Find out whether `result` is that of an earlier submission, which came late; returns what is this one's.
+
+        A modem answers a question after what it has under way. So if another result comes before the answer, that is
+        this submission's, and the first was the earlier one's. Without an answer nobody knows: TIMEOUT.
+        """
+        if not self.answers_questions:
+            return result
+        lines = submission.lines
+        submission.result, submission.lines = None, []  # should the link be lost meanwhile
+        await self._settle_debt()
+        self._dispatch(self.engine.timed_out())
+        overheard = self._overheard = []
+        try:
+            self._write(self.engine.question(PDU_MODE_QUERY))
+            until = max(deadline, self._loop.time() + self._timing.question_s)
+            while self.engine.state is not State.IDLE and await self._hear(until):
+                pass
+        finally:
+            self._overheard = None
+        if self.engine.state is not State.IDLE:
+            result, lines = TIMEOUT, []
+        elif overheard:
+            for info in lines:
+                self._on_event(Late(info.line))
+            last = overheard[-1]
+            lines = [Info(last)] if last.startswith("+CMGS:") else []
+            result = OK if lines else parse_final(last) or TIMEOUT
+        submission.result, submission.lines = result, lines
+        return result
 
     async def _withdraw(self) -> None:
         self._write(self.engine.cancel())
@@ -214,6 +276,8 @@ class AtClient:
                 self._hurry()
             elif isinstance(event, Prompt):
                 self._resolve()
+            elif self._overheard is not None and _is_submit_result(event):
+                self._overheard.append(event.line)
             else:
                 self._on_event(event)
 
@@ -330,6 +394,7 @@ class AtClient:
             self.give_up("the dialogue with the modem is out of step: it answers AT but no question")
             self._check_link()
         self.engine.trust()
+        self.answers_questions = False
 
     async def _until(self, reached: Callable[[], bool], limit_s: float, quiet_s: float) -> bool:
         """Wait for `reached`; give up after `limit_s`, or once there was a final result and then silence."""
@@ -339,3 +404,8 @@ class AtClient:
             if not await self._hear(until):
                 return reached()
         return True
+
+
+def _is_submit_result(event: Event) -> TypeGuard[Late | Garbage]:
+    """Whether it is what only AT+CMGS is answered with, when nobody waits for it."""
+    return isinstance(event, Late) or (isinstance(event, Garbage) and event.line.startswith("+CMS ERROR"))

@@ -25,7 +25,7 @@ from gatewayd.modems.at.engine import Event, Garbage, Late, State, Urc
 from gatewayd.modems.at.profiles import BOOT_TAIL, BOOTED, STORE_FULL
 from gatewayd.modems.at.results import Kind, Result
 from gatewayd.modems.bringup import NETWORKS, BringUp, Equipment, Patience, read_operator, read_registration
-from gatewayd.modems.channel import AdmitSim, ChannelEvent, LateResult, Received, Sink, StateChanged, always
+from gatewayd.modems.channel import AdmitSim, Channel, ChannelEvent, LateResult, Received, Sink, StateChanged, always
 from gatewayd.modems.client import AtClient, Timing
 from gatewayd.modems.inbox import Inbox
 from gatewayd.modems.pdu import plan
@@ -37,6 +37,7 @@ logger = logging.getLogger("gatewayd.channel")
 NEVER = float("inf")
 RELIST_S = 1.0  # sheet §4: a memory may be announced before it can be listed
 RETRY_SINK_S = 5.0
+LAST_WORDS_S = 5.0  # at the end of a session, for what the sink has not taken yet
 MAX_DIRECT = 1000  # messages handed over directly that the sink does not take
 CNMI_EVERY = 5  # health checks: some modems turn notifications off by themselves
 
@@ -93,7 +94,11 @@ class GsmChannel:
         self._session = uuid.uuid4().hex
         self._readings = 0
         self._submissions: set[asyncio.Task[Receipt]] = set()
+        self._stale_until = 0.0  # of the sessions before: see AtClient
         self._outbox: deque[ChannelEvent] = deque()
+        self._outbox_lock = asyncio.Lock()
+        self._posted = asyncio.Event()
+        self._over = False
         self._announced: ChannelStatus | None = None
         self._wake = asyncio.Event()
         self._called = False  # the modem said that a message came
@@ -121,6 +126,12 @@ class GsmChannel:
 
     # -- the session --
 
+    def inherit(self, predecessor: Channel) -> None:
+        """Take over what the session before leaves behind: results that may still come."""
+        if isinstance(predecessor, GsmChannel):
+            client = predecessor._client
+            self._stale_until = client.stale_until if client is not None else predecessor._stale_until
+
     async def open(self, admit_sim: AdmitSim) -> None:
         if self._client is not None:
             raise LocalProtocolError(f"{self.name}: a channel is opened once")
@@ -131,6 +142,7 @@ class GsmChannel:
             on_lost=self._on_lost,
             timing=settings.timing,
             guard_time_s=settings.guard_time_s,
+            stale_until=self._stale_until,
         )
         bring_up = BringUp(
             client,
@@ -170,6 +182,25 @@ class GsmChannel:
         client, inbox = self._client, self._inbox
         if client is None or inbox is None:
             raise LocalProtocolError(f"{self.name}: run before open")
+        passing_on = asyncio.create_task(self._pass_on(sink), name=f"{self.name}: pass on")
+        try:
+            await self._watch(client, inbox, sink)
+        finally:  # what was handed over directly lies nowhere else
+            self._over = True
+            if self._outbox:
+                self._posted.set()
+                await asyncio.wait({passing_on}, timeout=LAST_WORDS_S)
+            passing_on.cancel()
+
+    async def _pass_on(self, sink: Sink) -> None:
+        """Hand over what comes directly, also while a submission keeps everything else waiting for the port."""
+        while not self._over:
+            await self._posted.wait()
+            self._posted.clear()
+            with contextlib.suppress(ChannelLost):
+                await self._empty_outbox(sink)  # what the sink refuses is offered again by `_watch`
+
+    async def _watch(self, client: AtClient, inbox: Inbox, sink: Sink) -> NoReturn:
         now = asyncio.get_running_loop().time
         next_poll, next_check = now(), now() + self._check_interval()
         relist_at = earliest = 0.0
@@ -335,6 +366,7 @@ class GsmChannel:
 
     def _post(self, event: ChannelEvent) -> None:
         self._outbox.append(event)
+        self._posted.set()
         self._wake.set()
 
     def _next_listing(self) -> str:
@@ -345,15 +377,16 @@ class GsmChannel:
 
     async def _empty_outbox(self, sink: Sink) -> bool:
         """Hand over what waits, and the status if it changed; False if the sink did not take all of it."""
-        while self._outbox:
-            if not await self._deliver(sink, self._outbox[0]):
-                return False
-            self._outbox.popleft()
-        status = self.status()
-        if status != self._announced:
-            self._announced = status
-            return await self._deliver(sink, StateChanged(status))
-        return True
+        async with self._outbox_lock:
+            while self._outbox:
+                if not await self._deliver(sink, self._outbox[0]):
+                    return False
+                self._outbox.popleft()
+            status = self.status()
+            if status != self._announced:
+                self._announced = status
+                return await self._deliver(sink, StateChanged(status))
+            return True
 
     async def _deliver_stored(self, sink: Sink, inbox: Inbox, pdu: StoredPdu) -> None:
         await self._empty_outbox(sink)

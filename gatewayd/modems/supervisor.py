@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from gatewayd.clock import Clock
 from gatewayd.errors import ChannelLost, ChannelParked, GatewayError
@@ -42,6 +42,15 @@ class Backoff:
         return step * (1 + self.jitter * random.uniform(-1, 1))
 
 
+@runtime_checkable
+class Heir(Protocol):
+    """A channel that has to know how the session before it ended."""
+
+    def inherit(self, predecessor: Channel) -> None:
+        """Called once, before `open`."""
+        ...
+
+
 class Supervisor:
     """Owns the channel `name`: `factory` makes a fresh object for each session.
 
@@ -68,6 +77,7 @@ class Supervisor:
         self._backoff = backoff or Backoff()
         self._open_limit_s = open_limit_s
         self._channel: Channel | None = None
+        self._predecessor: Channel | None = None  # closed
         self._open = False
         self._status = ChannelStatus(name, ChannelState.DOWN, clock.now_ms(), "not started")
         self._failures = 0
@@ -141,6 +151,8 @@ class Supervisor:
         parked = False
         opened_at: float | None = None
         channel = self._channel = self._factory()
+        if self._predecessor is not None and isinstance(channel, Heir):
+            channel.inherit(self._predecessor)
         try:
             await self._announce(channel.status())
             await self._unless_given_up(self._bring_up(channel), "bring-up")
@@ -162,6 +174,7 @@ class Supervisor:
             self._status = replace(channel.status(), state=ChannelState.DOWN, since_ms=self._clock.now_ms())
             await channel.close()
             self._channel = None
+            self._predecessor = channel
         if opened_at is not None and loop.time() - opened_at >= self._backoff.stable_s:
             self._failures = 0
         return parked, reason

@@ -29,6 +29,8 @@ from gatewayd.spool.writer import Notices
 
 log = logging.getLogger("gatewayd.dispatcher")
 
+TIME_RETRY_MS = 1000  # after a failure
+DOUBTS_IN_A_ROW = 3  # without a success between: the channel takes no more work in this session
 CLOCK_CHECK_S = 30.0  # the wall clock may jump: what is due by it is looked at again this often at the latest
 
 
@@ -45,6 +47,7 @@ class ChannelTask:
     submitted: int = 0
     not_sent: int = 0
     doubtful: int = 0
+    doubts: int = 0  # in a row, without a success between
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     called: bool = False  # woken because a message became claimable
 
@@ -121,8 +124,7 @@ class Dispatcher:
             for sending in late:
                 sending.cancel()
             await asyncio.gather(*self._sends, return_exceptions=True)
-        for task in self._channels.values():
-            await task.supervisor.stop()
+        await asyncio.gather(*(task.supervisor.stop() for task in self._channels.values()))
         for running in self._tasks:
             running.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -134,6 +136,12 @@ class Dispatcher:
         if notices.due_at is not None and (self._next_due is None or notices.due_at < self._next_due):
             self._next_due = notices.due_at
             self._due.set()
+        if notices.everything:
+            self._version += 1
+            self._next_due = self._clock.now_ms()
+            self._due.set()
+            self._wake_all()
+            return
         if not notices.lanes:
             return
         self._version += 1
@@ -161,19 +169,21 @@ class Dispatcher:
         result: Result | None = None
         failures = 0
         try:
-            while not (self._stopping and result is None):
+            while not (self._stopping and result is None and not failures):
                 wait_s = task.pace.wait_s(self._clock.monotonic())
                 channel = None if self._stopping or self._paused or wait_s > 0 else task.usable
-                if channel is None and result is None:
+                if channel is None and result is None and not failures:
                     self._pass_on(task)
                     await self._until_it_may(task, wait_s)
                     continue
                 version = self._version
                 try:
-                    if failures:
-                        await self._store.give_back(task.line, result.claim.message_id if result else None)
+                    if failures:  # of a commit that may have taken place: a claim that nobody got
+                        await self._store.give_back(task.line, result.claim if result else None)
                     taken = await self._store.work(task.line, result, self._want(task, channel))
-                except SpoolError:
+                except Exception as error:  # whatever it is, the channel's next message may be another matter
+                    if not isinstance(error, SpoolError):
+                        log.exception("channel %s gets no work", task.name)
                     await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
                     failures += 1
                     continue
@@ -195,13 +205,14 @@ class Dispatcher:
             self._idle.pop(task, None)
 
     def _pass_on(self, task: ChannelTask) -> None:
-        """Let another idle channel have the message this one was woken for and cannot take."""
+        """Let the other idle channels look for the message this one was woken for and cannot take.
+
+        All of them: which of them it may go to is known to the spool.
+        """
         if task.called:
             task.called = False
-            for other in self._idle:
-                other.called = True
+            for other in list(self._idle):
                 self._wake(other)
-                break
 
     async def _until_it_may(self, task: ChannelTask, wait_s: float) -> None:
         """Wait until the channel's pace allows, or something about it changes."""
@@ -241,7 +252,7 @@ class Dispatcher:
             if error.started_ms is not None:
                 self._started(task, error.started_ms, finished_ms, called)
             if error.outcome is Outcome.IN_DOUBT:
-                task.doubtful += 1
+                self._doubted(task)
                 msglog.in_doubt(message_id, seq, task.name, str(error))
             elif withdrawn:
                 msglog.withdrawn(message_id, seq, task.name, self._withdrawn_because())
@@ -257,22 +268,42 @@ class Dispatcher:
                 code=error.code,
                 detail=self._withdrawn_because() if withdrawn else error.text,
                 withdrawn=withdrawn and error.outcome is Outcome.NOT_SENT,
-                alternatives=not claim.pinned and len(self._channels) > 1,
+                alternatives=not claim.pinned and self._others(task),
                 lost=not error.code and task.supervisor.current is not channel,
             )
-        except Exception as error:  # a bug of ours; bytes may have left
+        except (Exception, asyncio.CancelledError) as error:  # a bug of ours; bytes may have left
+            current = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and current is not None and current.cancelling():
+                raise
             log.exception("channel %s failed while it had message %d in its hands", task.name, message_id)
-            task.doubtful += 1
             now = self._clock.now_ms()
+            self._started(task, now, now, called)
+            self._doubted(task)
             return Result(claim, Outcome.IN_DOUBT, now, now, detail=f"internal error: {error!r}")
         self._started(task, receipt.started_ms, receipt.finished_ms, called)
         task.submitted += 1
+        task.doubts = 0
         took_ms = receipt.finished_ms - receipt.started_ms
         msglog.submitted(message_id, seq, total, task.name, receipt.ref, took_ms)
         return Result(claim, Outcome.SENT, receipt.started_ms, receipt.finished_ms, ref=receipt.ref)
 
     def _started(self, task: ChannelTask, started_ms: int, finished_ms: int, called: float) -> None:
         task.pace.started(start_moment(started_ms, finished_ms, called, self._clock.monotonic()))
+
+    def _doubted(self, task: ChannelTask) -> None:
+        """Count a segment in doubt. Several in a row, and the session is at fault: another one is to be built.
+
+        The row goes on over sessions until something is sent, and the supervisor's back-off makes each come later.
+        """
+        task.doubtful += 1
+        task.doubts += 1
+        if task.doubts >= DOUBTS_IN_A_ROW:
+            log.warning("channel %s: %d segments in doubt in a row; it is restarted", task.name, task.doubts)
+            task.supervisor.give_up(f"{task.doubts} segments in doubt in a row")
+
+    def _others(self, task: ChannelTask) -> bool:
+        """Whether a message that this channel's SIM must not send could go over another one now."""
+        return any(other.usable and other.sim_id != task.sim_id for other in self._channels.values())
 
     def _withdrawn_because(self) -> str:
         return "called back before it was sent: " + (self._paused or "the daemon stops")
@@ -313,6 +344,9 @@ class Dispatcher:
         except SpoolError as error:
             raise ChannelLost(f"the SIM cannot be looked up: {error}") from error
         task.sim_id = 0 if pairing.changed else pairing.sim_id
+        if pairing.last_submit_at is not None:  # the network counts over our restarts
+            age_s = max(0.0, (self._clock.now_ms() - pairing.last_submit_at) / 1000)
+            task.pace.started(self._clock.monotonic() - age_s)
         if pairing.changed:
             return (
                 f"the SIM was changed: {_sim_name(identity)} instead of {_sim_name(pairing.paired)}; "
@@ -325,12 +359,16 @@ class Dispatcher:
     async def _keep_time(self) -> None:
         """Let the spool do what becomes due, when it becomes due."""
         while True:
-            self._due.clear()
-            self._next_due = None
+            self._next_due = None  # what is committed from here on lowers it
             try:
-                self._next_due = await self._store.advance()
-            except SpoolError:
-                self._next_due = self._clock.now_ms() + 1000
+                due = await self._store.advance()
+            except Exception as error:
+                if not isinstance(error, SpoolError):
+                    log.exception("what has become due is not done")
+                due = self._clock.now_ms() + TIME_RETRY_MS
+            if due is not None and (self._next_due is None or due < self._next_due):
+                self._next_due = due
+            self._due.clear()
             wait_s = CLOCK_CHECK_S
             if self._next_due is not None:
                 wait_s = min(wait_s, max(0.0, (self._next_due - self._clock.now_ms()) / 1000))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from gatewayd import msglog
@@ -33,6 +34,14 @@ class Inbound:
         """Keep one PDU and acknowledge it. Raises ChannelLost if the device is gone before the acknowledgement."""
         pdu = received.pdu
         try:
+            await self._take(channel, sim_id, pdu)
+        except Exception as error:  # refused, it would lie on the SIM, and end one session after the other
+            log.exception("channel %s: a PDU cannot be dealt with; it is kept raw: %s", channel, pdu.raw)
+            await self._keep(_raw_part(channel, sim_id, replace(pdu, index=None), f"internal error: {error!r}"))
+        await received.ack()
+
+    async def _take(self, channel: str, sim_id: int, pdu: StoredPdu) -> None:
+        try:
             check_length(pdu.raw, pdu.length)
             _, tpdu = decode_pdu(pdu.raw)
         except DecodeError as error:
@@ -44,7 +53,6 @@ class Inbound:
                 await self._keep(_part(channel, sim_id, pdu, tpdu))
             else:
                 await self._keep(_raw_part(channel, sim_id, pdu, "an SMS-SUBMIT: somebody's draft on the SIM"))
-        await received.ack()
 
     async def _report(self, channel: str, sim_id: int, pdu: StoredPdu, tpdu: StatusReport) -> None:
         said = verdict(tpdu.status)

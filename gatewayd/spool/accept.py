@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select, update
 
-from gatewayd.errors import RequestError
 from gatewayd.model import Admission, Delivery, InDoubtPolicy, MessageClass, MessageState
 from gatewayd.model import SegmentState as S
 from gatewayd.spool import schema
@@ -53,10 +52,14 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The ids given; or, for a repetition, the answer given the first time (`ids` is then empty)."""
+    """The ids given; or, for a repetition, the answer given the first time (`ids` is then empty).
+
+    `conflict`: the key was used before with another body, and nothing was kept.
+    """
 
     ids: tuple[int, ...]
     replayed: str | None = None
+    conflict: bool = False
 
 
 NEXT_IDS = Statement(
@@ -76,17 +79,14 @@ NEW_KEY = Statement(schema.idempotency.insert(), columns=["api_key", "key", "fin
 def accept(
     tx: Tx, book: LaneBook, messages: Sequence[NewMessage], now: int, idempotency: Idempotency | None = None
 ) -> Accepted:
-    """Keep `messages`, all or none. Raises RequestError (409) for a used key with another body."""
+    """Keep `messages`, all or none. A used key with another body is an answer and no exception: what a caller does
+    wrong must not roll back the batch of all others.
+    """
     if idempotency is not None:
         known = tx.one(KNOWN_KEY, {"api_key": idempotency.api_key, "key": idempotency.key})
         if known is not None:
             if bytes(known[0]) != idempotency.fingerprint:
-                raise RequestError(
-                    "Idempotency-Key",
-                    "was used before with another body; a new submission needs a new key",
-                    status=409,
-                    kind="idempotency-conflict",
-                )
+                return Accepted((), conflict=True)
             return Accepted((), replayed=known[1])
     row = tx.one(NEXT_IDS, {"b_name": "message", "b_count": len(messages)})
     assert row is not None

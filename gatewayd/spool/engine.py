@@ -23,6 +23,9 @@ from sqlalchemy.sql import ClauseElement
 from gatewayd.errors import ConfigError, Fault, SpoolError
 
 BUSY_TIMEOUT_S = 5.0  # how long a write waits for another process that has the file
+LOCK_WAIT_S = 1.0  # how long a start on PostgreSQL waits for the instance's lock
+INSTANCE_LOCK = 0x6777  # class of the advisory locks that instances hold
+MIGRATION_LOCK = 0x6778  # and of the one around a migration
 
 Row = tuple[Any, ...]
 Params = dict[str, Any]
@@ -61,10 +64,15 @@ def set_to(*columns: str) -> dict[str, BindParameter[Any]]:
     return {column: bindparam("v_" + column) for column in columns}
 
 
+def storable(text: str) -> str:
+    """Text as both engines can keep it: NUL, and halves of surrogate pairs, become U+FFFD."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+
+
 class Database:
     """What the two engines do differently. Use `open_database`."""
-
-    begin = "BEGIN"
 
     def __init__(self, url: URL, dialect: Dialect) -> None:
         self.url = url
@@ -85,6 +93,14 @@ class Database:
     def connect(self) -> Connection:
         """A connection for the writer, which holds the instance's lock where the engine has locks on connections."""
         raise NotImplementedError
+
+    def begin(self, cursor: Cursor) -> int | None:
+        """Begin a transaction. Returns an id to ask `committed` about, where the engine has such a thing."""
+        raise NotImplementedError
+
+    def committed(self, connection: Any, transaction: int) -> bool:
+        """Whether a transaction of a connection that is gone took place."""
+        return False
 
     def migration_engine(self) -> Engine:
         """A synchronous engine for Alembic."""
@@ -112,8 +128,6 @@ class Database:
 class SqliteDatabase(Database):
     """One file, WAL, synchronous=FULL: a commit is on disk when it returns."""
 
-    begin = "BEGIN IMMEDIATE"
-
     def __init__(self, url: URL) -> None:
         from sqlalchemy.dialects import sqlite
 
@@ -137,6 +151,9 @@ class SqliteDatabase(Database):
         except sqlite3.Error as error:
             raise SpoolError(f"cannot open the spool {self.path}: {error}") from error
         return connection
+
+    def begin(self, cursor: Cursor) -> None:
+        cursor.execute("BEGIN IMMEDIATE")
 
     def migration_engine(self) -> Engine:
         return create_engine(URL.create("sqlite+pysqlite", database=str(self.path)))
@@ -194,17 +211,41 @@ class PostgresDatabase(Database):
                 connect_timeout=10,
                 application_name=f"gatewayd {self._instance} writer",
             )
-            connection.execute("SET synchronous_commit = on")
-            if self._instance:
-                # The key is ours alone: a class of its own, then the instance's name.
-                key = zlib.crc32(self._instance.encode()) - 2**31
-                row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (0x6777, key)).fetchone()
-                if not row or not row[0]:
-                    connection.close()
-                    raise SpoolError(f"instance {self._instance!r} already runs on this database; one at a time")
         except psycopg.Error as error:
             raise SpoolError(f"cannot open the spool {self.url.render_as_string()}: {error}") from error
+        try:
+            connection.execute("SET synchronous_commit = on")
+            if self._instance:
+                self._lock(connection)
+        except psycopg.Error as error:
+            connection.close()
+            raise SpoolError(f"cannot open the spool {self.url.render_as_string()}: {error}") from error
+        except SpoolError:
+            connection.close()
+            raise
         return connection
+
+    def _lock(self, connection: Any) -> None:
+        """Take the instance's lock. A connection of ours that has just died may hold it for another moment."""
+        import psycopg
+
+        # The key is ours alone: a class of its own, then the instance's name.
+        key = zlib.crc32(self._instance.encode()) - 2**31
+        connection.execute(f"SET lock_timeout = {int(LOCK_WAIT_S * 1000)}")
+        try:
+            connection.execute("SELECT pg_advisory_lock(%s, %s)", (INSTANCE_LOCK, key))
+        except psycopg.errors.LockNotAvailable:
+            raise SpoolError(f"instance {self._instance!r} already runs on this database; one at a time") from None
+        connection.execute("SET lock_timeout = 0")
+
+    def begin(self, cursor: Any) -> int:
+        cursor.execute("BEGIN; SELECT txid_current()")
+        cursor.nextset()
+        return int(cursor.fetchone()[0])
+
+    def committed(self, connection: Any, transaction: int) -> bool:
+        row = connection.execute("SELECT txid_status(%s)", (transaction,)).fetchone()
+        return row is not None and row[0] == "committed"
 
     def migration_engine(self) -> Engine:
         return create_engine(self.url)

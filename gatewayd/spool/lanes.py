@@ -72,13 +72,16 @@ class LaneBook:
         self._lanes: dict[int, Lane] | None = None
         self._ids: dict[str, int] = {}
         self._heads: dict[int, _Head] = {}
+        self._filled: dict[int, Lane] = {}  # all but those known to be empty
 
     def forget(self) -> None:
         self._lanes = None
         self._heads.clear()
 
-    def all(self, tx: Tx) -> list[Lane]:
-        return list(self._load(tx).values())
+    def filled(self, tx: Tx) -> list[Lane]:
+        """The lanes that may have a candidate: a claim costs nothing for all those that ran empty."""
+        self._load(tx)
+        return list(self._filled.values())
 
     def get(self, tx: Tx, lane_id: int) -> Lane:
         return self._load(tx)[lane_id]
@@ -107,8 +110,9 @@ class LaneBook:
     def added(self, lane_id: int, key: Key) -> None:
         """A message became claimable in the lane."""
         head = self._heads.get(lane_id)
-        if head is None:
+        if head is None or self._lanes is None:
             return
+        self._filled[lane_id] = self._lanes[lane_id]
         if head.complete or (head.keys and key < head.keys[-1]):
             insort(head.keys, key)
             if len(head.keys) > READ_AHEAD:
@@ -124,7 +128,10 @@ class LaneBook:
             tx.flush()
             head.keys = [(-row[0], row[1], row[2]) for row in tx.all(HEAD, {"lane": lane_id})]
             head.complete = len(head.keys) < READ_AHEAD
-        return head.keys[0] if head.keys else None
+        if not head.keys:
+            self._filled.pop(lane_id, None)
+            return None
+        return head.keys[0]
 
     def take(self, lane_id: int) -> None:
         """Drop the best candidate: it was claimed, or is none any more."""
@@ -134,6 +141,7 @@ class LaneBook:
         if self._lanes is None:
             tx.flush()
             self._lanes = {row[0]: Lane(*row) for row in tx.all(ALL_LANES, {})}
+            self._filled = dict(self._lanes)
             self._ids = {
                 _key(lane.source, lane.target, lane.channel, lane.sim_id, lane.avoid_sim_id): lane.id
                 for lane in self._lanes.values()

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from gatewayd.errors import SpoolError
-from gatewayd.spool.engine import Database
+from gatewayd.spool.engine import MIGRATION_LOCK, Database
 
 HEAD = "0001"
 """The newest revision in migrations/versions: a spool that has it needs nothing."""
@@ -21,6 +21,7 @@ def migrate(database: Database) -> None:
     engine = database.migration_engine()
     try:
         with engine.connect() as connection:
+            _lock(connection)
             current = _current(connection)
             if current == HEAD:
                 return
@@ -29,13 +30,19 @@ def migrate(database: Database) -> None:
                     f"the spool has schema {current}, which is newer than this gatewayd ({HEAD}): "
                     "install the version that wrote it, or restore a backup"
                 )
-            connection.rollback()
+            connection.commit()
             _upgrade(connection)
     except SQLAlchemyError as error:
         where = database.url.render_as_string(hide_password=True)
         raise SpoolError(f"cannot prepare the spool {where}: {getattr(error, 'orig', None) or error}") from error
     finally:
         engine.dispose()
+
+
+def _lock(connection: Connection) -> None:
+    """One migration at a time, where several hosts share the server; held until the connection closes."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_lock(:class, 0)"), {"class": MIGRATION_LOCK})
 
 
 def _current(connection: Connection) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, null, select, update
 
 from gatewayd.errors import IllegalTransition
 from gatewayd.model import Admission, MessageState
@@ -200,6 +200,17 @@ FOLD = Statement(
     )
 )
 
+SET_ASIDE = Statement(
+    update(_messages)
+    .where(_m.id == bindparam("b_id"))
+    .values(
+        **set_to("reason", "updated_at"),
+        queue=schema.sqltext(schema.OUT),
+        busy=schema.sqltext(0),
+        waits_for=null(),
+    )
+)
+
 BEHIND = Statement(
     select(_m.id, _m.lane_id, _m.priority, _m.position).where(
         _m.waits_for == bindparam("message_id"), _m.queue == schema.sqltext(schema.BEHIND)
@@ -208,7 +219,7 @@ BEHIND = Statement(
 RELEASE = Statement(
     update(_messages)
     .where(_m.id == bindparam("b_id"))
-    .values(queue=schema.sqltext(schema.DUE), waits_for=bindparam("v_waits_for"))
+    .values(queue=schema.sqltext(schema.DUE), waits_for=null(), due_at=bindparam("v_due_at"))
 )
 
 
@@ -287,7 +298,7 @@ def refold(
     elif new_queue == schema.LATER:
         tx.notices.at(due)
     if was_busy and not busy:
-        _release_behind(tx, book, message_id)
+        _release_behind(tx, book, message_id, now)
     return state
 
 
@@ -300,9 +311,23 @@ def _queue(states: list[S], due_at: int, now: int) -> int:
     return schema.DUE
 
 
-def _release_behind(tx: Tx, book: LaneBook, message_id: int) -> None:
+def _release_behind(tx: Tx, book: LaneBook, message_id: int, now: int) -> None:
     """Let go of the messages that waited so as not to come between this one's segments."""
     for waiting, lane_id, priority, position in tx.all(BEHIND, {"message_id": message_id}):
-        tx.run(RELEASE, {"b_id": waiting, "v_waits_for": None})
+        tx.run(RELEASE, {"b_id": waiting, "v_due_at": now})
         book.added(lane_id, (-priority, position, waiting))
         tx.notices.claimable(book.get(tx, lane_id))
+
+
+def set_aside(tx: Tx, book: LaneBook, message_id: int, now: int, error: Exception) -> None:
+    """Keep a message back whose rows our own code cannot deal with: it is shown, and stops nothing else."""
+    said = f"kept back, it cannot be dealt with: {type(error).__name__}: {error}"
+
+    def hold() -> None:
+        for segment in segments_of(tx, message_id):
+            if segment.state is S.QUEUED:
+                move(tx, segment, Command.HOLD, now, detail=said)
+
+    tx.guard(hold, lambda again: event(tx, message_id, now, "set aside", detail=said))
+    tx.run(SET_ASIDE, {"b_id": message_id, "v_reason": said, "v_updated_at": now})
+    _release_behind(tx, book, message_id, now)

@@ -40,7 +40,10 @@ Ms = BigInteger
 # Values of messages.queue.
 OUT, LATER, DUE, BEHIND = 0, 1, 2, 3
 """OUT: nothing to claim (in hand, finished, or in doubt) · LATER: until due_at · DUE: claimable · BEHIND: after another
-message to the same number (`waits_for`)."""
+message to the same number (`waits_for`), until due_at at the latest."""
+
+PUT_OFF = text(f"queue IN ({LATER}, {BEHIND})")
+"""What becomes due by itself; in the statements as in the index that serves them."""
 
 settings = Table(
     "settings",
@@ -159,7 +162,7 @@ messages = Table(
     Column("finished_at", Ms),  # when state left 1 for the last time
     Index("ix_messages_claim", "lane_id", text("priority DESC"), "position", sqlite_where=text("queue = 2"),
           postgresql_where=text("queue = 2")),
-    Index("ix_messages_later", "due_at", sqlite_where=text("queue = 1"), postgresql_where=text("queue = 1")),
+    Index("ix_messages_put_off", "due_at", sqlite_where=PUT_OFF, postgresql_where=PUT_OFF),
     Index("ix_messages_behind", "waits_for", sqlite_where=text("queue = 3"), postgresql_where=text("queue = 3")),
     Index("ix_messages_busy", "to_number", sqlite_where=text("busy = 1"), postgresql_where=text("busy = 1")),
     Index("ix_messages_expires", "expires_at", sqlite_where=text("expires_at IS NOT NULL AND queue > 0"),
@@ -249,10 +252,13 @@ status_reports = Table(
     Column("tp_status", SmallInteger, nullable=False),
     Column("discharged_at", Ms),
     Column("raw", Text, nullable=False),  # PDU as hex
+    Column("digest", LargeBinary, nullable=False),  # of `raw`: recognises a repetition
     Column("listing", Text, nullable=False),
     Column("message_id", BigInteger),  # NULL: matches nothing yet
     Column("seq", SmallInteger),
-    Index("ix_status_reports_mr", "sim_id", "tp_mr", "received_at"),
+    Index("ix_status_reports_digest", "sim_id", "digest"),
+    Index("ix_status_reports_waiting", "sim_id", "tp_mr", "received_at", sqlite_where=text("message_id IS NULL"),
+          postgresql_where=text("message_id IS NULL")),
     Index("ix_status_reports_message", "message_id"),
 )  # fmt: skip
 

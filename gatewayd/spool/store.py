@@ -11,15 +11,17 @@ from collections.abc import Callable, Sequence
 
 from gatewayd import __version__
 from gatewayd.clock import Clock
+from gatewayd.errors import RequestError
 from gatewayd.model import SimIdentity
 from gatewayd.spool import accept, inbound, reports, upkeep, work
 from gatewayd.spool.engine import Database
 from gatewayd.spool.lanes import LaneBook
 from gatewayd.spool.migrate import migrate
 from gatewayd.spool.moves import Owner
-from gatewayd.spool.work import Line, Result, Rules, Taken, Want
+from gatewayd.spool.work import Claim, Line, Result, Rules, Taken, Want
 from gatewayd.spool.writer import Notices, Tx, Writer
 
+CLOCK_SLACK_MS = 2_000  # a wall clock is set back by less than this all the time
 PAUSED = "paused"  # name of the switch of `gatewayd pause --all`; its value says who and why, "" is not paused
 
 
@@ -40,6 +42,7 @@ class Store:
         self._rules = rules
         self._book = LaneBook()
         self._owner = Owner(instance, 0)
+        self._latest = 0  # when `advance` was called last
         self.writer = Writer(database, on_commit=on_commit, on_rollback=self._book.forget)
 
     async def open(self) -> upkeep.Recovery:
@@ -49,8 +52,8 @@ class Store:
         """
         self._database.acquire(self._owner.instance)
         try:
+            await self.writer.start()  # on PostgreSQL its connection holds the lock
             await asyncio.get_running_loop().run_in_executor(None, migrate, self._database)
-            await self.writer.start()
             instance, pid = self._owner.instance, os.getpid()
 
             def begin(tx: Tx) -> upkeep.Recovery:
@@ -78,10 +81,18 @@ class Store:
         self, messages: Sequence[accept.NewMessage], idempotency: accept.Idempotency | None = None
     ) -> accept.Accepted:
         """Keep messages, all or none. Raises RequestError (409) on a reused Idempotency-Key, SpoolError."""
-        return await self.writer.run(
+        accepted = await self.writer.run(
             lambda tx: accept.accept(tx, self._book, messages, self._clock.now_ms(), idempotency),
             rows=sum(2 + message.segments for message in messages),
         )
+        if accepted.conflict:
+            raise RequestError(
+                "Idempotency-Key",
+                "was used before with another body; a new submission needs a new key",
+                status=409,
+                kind="idempotency-conflict",
+            )
+        return accepted
 
     async def work(self, line: Line, result: Result | None, want: Want | None) -> Taken:
         """In one commit: what became of the last claim, and the next one. Raises SpoolError: neither happened."""
@@ -89,15 +100,15 @@ class Store:
         def operation(tx: Tx) -> Taken:
             now = self._clock.now_ms()
             if result is not None:
-                work.conclude(tx, self._book, line, result, self._owner, now, self._rules)
+                work.conclude(tx, self._book, result, self._owner, now, self._rules)
             if want is None:
                 return Taken(None)
             return work.claim(tx, self._book, line, want, self._owner, now, self._rules)
 
         return await self.writer.run(operation, urgent=True)
 
-    async def give_back(self, line: Line, holds: int | None) -> int:
-        """Requeue what is marked as in this channel's hands but for message `holds`, which it has; returns how many."""
+    async def give_back(self, line: Line, holds: Claim | None) -> int:
+        """Requeue what is marked as in this channel's hands but for `holds`, which it has; returns how many."""
         return await self.writer.run(
             lambda tx: upkeep.give_back(tx, self._book, line, holds, self._owner, self._clock.now_ms()), urgent=True
         )
@@ -122,9 +133,15 @@ class Store:
 
     async def advance(self) -> int | None:
         """Do what has become due; returns when to come again (epoch ms), None for never."""
-        return await self.writer.run(
-            lambda tx: upkeep.advance(tx, self._book, self._clock.now_ms(), self._owner, self._rules)
-        )
+
+        def operation(tx: Tx) -> int | None:
+            now = self._clock.now_ms()
+            if now < self._latest - CLOCK_SLACK_MS:
+                upkeep.clock_went_back(tx, now)
+            self._latest = now
+            return upkeep.advance(tx, self._book, now, self._owner, self._rules)
+
+        return await self.writer.run(operation)
 
     async def see_sim(self, channel: str, identity: SimIdentity, number: str) -> upkeep.Pairing:
         """Note the SIM found in a channel."""

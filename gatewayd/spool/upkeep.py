@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import bindparam, delete, func, null, select, tuple_, update
 
 from gatewayd.model import InDoubtPolicy, Outcome, SimIdentity
 from gatewayd.model import SegmentState as S
@@ -12,8 +13,8 @@ from gatewayd.spool import schema
 from gatewayd.spool.engine import Statement, set_to
 from gatewayd.spool.lanes import LaneBook
 from gatewayd.spool.lifecycle import Command
-from gatewayd.spool.moves import Owner, SegmentRow, move, refold, segments_of
-from gatewayd.spool.work import Line, Rules, finish_attempt, into_doubt
+from gatewayd.spool.moves import Owner, event, move, refold, segments_of, set_aside
+from gatewayd.spool.work import Claim, Line, Rules, finish_attempt, into_doubt
 from gatewayd.spool.writer import Tx
 
 STEP = 500  # rows moved in one transaction, so that no claim waits long
@@ -38,18 +39,17 @@ STOPPED = Statement(
     .where(schema.instances.c.id == bindparam("b_id"), schema.instances.c.epoch == bindparam("b_epoch"))
     .values(stopped_at=bindparam("v_at"))
 )
+BUSY_OF = Statement(
+    select(_m.id, _m.in_doubt).where(_m.busy == schema.sqltext(1), _m.owner == bindparam("owner")),
+)
 IN_HAND = Statement(
-    select(_s.message_id, _s.seq, _s.sim_id, _s.channel, _m.in_doubt, _s.attempt, _a.intent_at)
-    .join_from(schema.messages, schema.segments, _s.message_id == _m.id)
-    .join(
+    select(_s.seq, _s.sim_id, _s.channel, _s.attempt, _a.intent_at)
+    .join_from(
+        schema.segments,
         schema.attempts,
         (_a.message_id == _s.message_id) & (_a.seq == _s.seq) & (_a.number == _s.attempt),
     )
-    .where(
-        _m.busy == schema.sqltext(1),
-        _m.owner == bindparam("owner"),
-        _s.state == bindparam("state"),
-    )
+    .where(_s.message_id == bindparam("message_id"), _s.state == schema.sqltext(S.SUBMITTING))
 )
 ORPHANS_BEHIND = Statement(
     update(schema.messages)
@@ -57,21 +57,45 @@ ORPHANS_BEHIND = Statement(
         _m.queue == schema.sqltext(schema.BEHIND),
         _m.waits_for.not_in(select(_busy.c.id).where(_busy.c.busy == schema.sqltext(1))),
     )
-    .values(queue=schema.sqltext(schema.DUE), waits_for=bindparam("v_waits_for"))
+    .values(queue=schema.sqltext(schema.DUE), waits_for=null(), due_at=bindparam("v_due_at"))
+)
+NEWEST_EVENT = Statement(
+    select(schema.events.c.at).order_by(schema.events.c.id.desc()).limit(schema.sqltext(1)),
+)
+DELAYS_FROM_THE_FUTURE = Statement(
+    update(schema.messages)
+    .where(
+        schema.PUT_OFF,
+        _m.updated_at > bindparam("b_now"),
+        _m.not_before.is_(None) | (_m.not_before <= bindparam("b_now")),
+    )
+    .values(due_at=bindparam("b_now") + _m.due_at - _m.updated_at, updated_at=bindparam("b_now"))
+)
+DEADLINES_FROM_THE_FUTURE = Statement(
+    update(schema.segments)
+    .where(_s.deadline_at.is_not(None), _s.submitted_at > bindparam("b_now"))
+    .values(deadline_at=bindparam("b_now") + _s.deadline_at - _s.submitted_at, submitted_at=bindparam("b_now"))
 )
 CAME_DUE = Statement(
     select(_m.id, _m.lane_id, _m.priority, _m.position)
-    .where(_m.queue == schema.sqltext(schema.LATER), _m.due_at <= bindparam("now"))
+    .where(schema.PUT_OFF, _m.due_at <= bindparam("now"))
     .order_by(_m.due_at)
     .limit(schema.sqltext(STEP))
 )
-MAKE_DUE = Statement(update(schema.messages).where(_m.id == bindparam("b_id")).values(queue=schema.sqltext(schema.DUE)))
-NEXT_DUE = Statement(select(func.min(_m.due_at)).where(_m.queue == schema.sqltext(schema.LATER)))
+MAKE_DUE = Statement(
+    update(schema.messages).where(_m.id == bindparam("b_id")).values(queue=schema.sqltext(schema.DUE), waits_for=null())
+)
+NEXT_DUE = Statement(select(func.min(_m.due_at)).where(schema.PUT_OFF))
 PAST_DEADLINE = Statement(
-    select(_s.message_id, _s.seq, _s.sim_id, _s.channel)
+    select(_s.message_id, _s.seq)
     .where(_s.deadline_at.is_not(None), _s.deadline_at <= bindparam("now"))
     .order_by(_s.deadline_at)
     .limit(schema.sqltext(STEP))
+)
+NO_DEADLINE = Statement(
+    update(schema.segments)
+    .where(_s.message_id == bindparam("b_message"), _s.seq == bindparam("b_seq"))
+    .values(deadline_at=null())
 )
 NEXT_DEADLINE = Statement(select(func.min(_s.deadline_at)).where(_s.deadline_at.is_not(None)))
 EXPIRED = Statement(
@@ -82,16 +106,23 @@ EXPIRED = Statement(
 NEXT_EXPIRY = Statement(
     select(func.min(_m.expires_at)).where(_m.expires_at.is_not(None), _m.queue > schema.sqltext(schema.OUT))
 )
-OLD_KEYS = Statement(delete(schema.idempotency).where(schema.idempotency.c.created_at < bindparam("before")))
+_old = (
+    select(schema.idempotency.c.api_key, schema.idempotency.c.key)
+    .where(schema.idempotency.c.created_at < bindparam("before"))
+    .order_by(schema.idempotency.c.created_at)
+    .limit(schema.sqltext(STEP))
+)
+OLD_KEYS = Statement(
+    delete(schema.idempotency).where(tuple_(schema.idempotency.c.api_key, schema.idempotency.c.key).in_(_old))
+)
 POLICY_OF = Statement(select(_m.in_doubt).where(_m.id == bindparam("id")))
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What a start found: the epoch it opened, whether the last run ended cleanly, and what it had in hands."""
+    """What a start found: the epoch it opened, and the segments that the last run had in hands."""
 
     epoch: int
-    clean: bool
     in_doubt: tuple[tuple[int, int], ...]
 
 
@@ -105,35 +136,75 @@ def open_epoch(tx: Tx, book: LaneBook, instance: str, pid: int, version: str, no
     else:
         tx.run(NEXT_EPOCH, {"b_id": instance, **{"v_" + name: value for name, value in values.items()}})
     owner = Owner(instance, epoch)
-    in_hand = tx.all(IN_HAND, {"owner": instance, "state": S.SUBMITTING.value})
-    for message_id, seq, sim_id, channel, policy, number, intent_at in in_hand:
-        segment = segments_of(tx, message_id)[seq - 1]
-        detail = f"the daemon ended while {channel} had it in its hands"
-        finish_attempt(tx, message_id, seq, number, Outcome.IN_DOUBT, finished_at=now, detail=detail)
-        into_doubt(
-            tx, book, segment, Line(channel, sim_id), InDoubtPolicy(policy), intent_at, now, owner, rules, detail
+    newest = tx.one(NEWEST_EVENT, {})
+    if newest is not None and newest[0] > now:
+        clock_went_back(tx, now)
+    in_hand = _in_hand(tx, instance)
+    for held in in_hand:
+        tx.guard(
+            partial(_doubt_in_hand, tx, book, held, now, owner, rules),
+            partial(set_aside, tx, book, held.message_id, now),
         )
-    tx.run(ORPHANS_BEHIND, {"v_waits_for": None})
+    tx.run(ORPHANS_BEHIND, {"v_due_at": now})
     book.forget()
-    return Recovery(epoch, row is None or not in_hand, tuple((row[0], row[1]) for row in in_hand))
+    return Recovery(epoch, tuple((held.message_id, held.seq) for held in in_hand))
 
 
-def give_back(tx: Tx, book: LaneBook, line: Line, holds: int | None, owner: Owner, now: int) -> int:
-    """Requeue what is marked as in this channel's hands but for message `holds`, which it has; returns how many.
+@dataclass(frozen=True, slots=True)
+class _InHand:
+    """A segment marked SUBMITTING, and the attempt at it."""
+
+    message_id: int
+    policy: str
+    seq: int
+    line: Line
+    attempt: int
+    intent_at: int
+
+
+def _in_hand(tx: Tx, instance: str) -> list[_InHand]:
+    """What this instance's channels have in their hands. Two steps, so that no engine reads all segments for it."""
+    return [
+        _InHand(message_id, policy, seq, Line(channel, sim_id), attempt, intent_at)
+        for message_id, policy in tx.all(BUSY_OF, {"owner": instance})
+        for seq, sim_id, channel, attempt, intent_at in tx.all(IN_HAND, {"message_id": message_id})
+    ]
+
+
+def _doubt_in_hand(tx: Tx, book: LaneBook, held: _InHand, now: int, owner: Owner, rules: Rules) -> None:
+    segment = segments_of(tx, held.message_id)[held.seq - 1]
+    detail = f"the daemon ended while {held.line.channel} had it in its hands"
+    finish_attempt(tx, held.message_id, held.seq, held.attempt, Outcome.IN_DOUBT, finished_at=now, detail=detail)
+    policy = InDoubtPolicy(held.policy)
+    into_doubt(tx, book, segment, held.line, policy, held.intent_at, now, owner, rules, detail)
+
+
+def clock_went_back(tx: Tx, now: int) -> None:
+    """Delays and deadlines set by a clock that was ahead count from `now`: else they would last for as long as it was.
+
+    What a submitter asked for (not_before, expires_at) stays.
+    """
+    tx.flush()
+    tx.run(DELAYS_FROM_THE_FUTURE, {"b_now": now})
+    tx.run(DEADLINES_FROM_THE_FUTURE, {"b_now": now})
+
+
+def give_back(tx: Tx, book: LaneBook, line: Line, holds: Claim | None, owner: Owner, now: int) -> int:
+    """Requeue what is marked as in this channel's hands but for `holds`, which it has; returns how many.
 
     For after a commit of which nobody knows whether it took place: the channel never got the claim, so nothing was
     sent.
     """
     tx.flush()
+    kept = None if holds is None else (holds.message_id, holds.segment.seq, holds.attempt)
+    detail = "its claim was never confirmed"
     given = 0
-    for message_id, seq, _, channel, _, number, _ in tx.all(
-        IN_HAND, {"owner": owner.instance, "state": S.SUBMITTING.value}
-    ):
-        if channel == line.channel and message_id != holds:
-            detail = "its claim was never confirmed"
-            finish_attempt(tx, message_id, seq, number, Outcome.NOT_SENT, finished_at=now, detail=detail)
+    for held in _in_hand(tx, owner.instance):
+        message_id, seq = held.message_id, held.seq
+        if held.line.channel == line.channel and (message_id, seq, held.attempt) != kept:
+            finish_attempt(tx, message_id, seq, held.attempt, Outcome.NOT_SENT, finished_at=now, detail=detail)
             segment = segments_of(tx, message_id)[seq - 1]
-            move(tx, segment, Command.NOT_SENT, now, channel=channel, detail=detail)
+            move(tx, segment, Command.NOT_SENT, now, channel=line.channel, detail=detail)
             refold(tx, book, message_id, now, owner, due_at=now)
             given += 1
     return given
@@ -154,39 +225,54 @@ def advance(tx: Tx, book: LaneBook, now: int, owner: Owner, rules: Rules) -> int
         tx.notices.claimable(book.get(tx, lane_id))
     expired = tx.all(EXPIRED, {"now": now})
     for (message_id,) in expired:
-        for segment in segments_of(tx, message_id):
-            if segment.state is S.QUEUED:
-                move(tx, segment, Command.EXPIRE, now, detail="its time passed before it could be sent")
-        refold(tx, book, message_id, now, owner, reason="expired before it could be sent")
+        tx.guard(partial(_expire, tx, book, message_id, now, owner), partial(set_aside, tx, book, message_id, now))
     past = tx.all(PAST_DEADLINE, {"now": now})
-    for message_id, seq, sim_id, channel in past:
-        _pass_deadline(tx, book, segments_of(tx, message_id)[seq - 1], Line(channel, sim_id), now, owner)
-    if max(len(due), len(expired), len(past)) == STEP:
+    for message_id, seq in past:
+        tx.guard(
+            partial(_pass_deadline, tx, book, message_id, seq, now, owner, rules),
+            partial(_drop_deadline, tx, message_id, seq, now),
+        )
+    forgotten = tx.run(OLD_KEYS, {"before": now - KEY_LIFE_MS})
+    if max(len(due), len(expired), len(past), forgotten) == STEP:
         return now
-    tx.run(OLD_KEYS, {"before": now - KEY_LIFE_MS})
     nexts = [tx.one(statement, {}) for statement in (NEXT_DUE, NEXT_DEADLINE, NEXT_EXPIRY)]
     return min((row[0] for row in nexts if row is not None and row[0] is not None), default=None)
 
 
-def _pass_deadline(tx: Tx, book: LaneBook, segment: SegmentRow, line: Line, now: int, owner: Owner) -> None:
+def _expire(tx: Tx, book: LaneBook, message_id: int, now: int, owner: Owner) -> None:
+    for segment in segments_of(tx, message_id):
+        if segment.state is S.QUEUED:
+            move(tx, segment, Command.EXPIRE, now, detail="its time passed before it could be sent")
+    refold(tx, book, message_id, now, owner, reason="expired before it could be sent")
+
+
+def _drop_deadline(tx: Tx, message_id: int, seq: int, now: int, error: Exception) -> None:
+    tx.run(NO_DEADLINE, {"b_message": message_id, "b_seq": seq})
+    event(tx, message_id, now, "deadline dropped", seq=seq, detail=f"it cannot be dealt with: {error}")
+
+
+def _pass_deadline(tx: Tx, book: LaneBook, message_id: int, seq: int, now: int, owner: Owner, rules: Rules) -> None:
     """Nothing was heard of a segment in time: no report of it, or no end to its doubt."""
+    segments = segments_of(tx, message_id)
+    segment = segments[seq - 1]
     cleared = {"deadline_at": None}
     if segment.state is S.SUBMITTED:
         move(tx, segment, Command.NO_REPORT, now, values=cleared, detail="no status report came in time")
         refold(tx, book, segment.message_id, now, owner)
         return
     if segment.state is not S.IN_DOUBT:
+        tx.run(NO_DEADLINE, {"b_message": message_id, "b_seq": seq})
         return
     row = tx.one(POLICY_OF, {"id": segment.message_id})
     policy = InDoubtPolicy(row[0]) if row is not None else InDoubtPolicy.FAIL
-    if policy is InDoubtPolicy.RESEND:
+    if policy is InDoubtPolicy.RESEND and segment.tries < rules.retry.attempts:
         move(tx, segment, Command.RESEND, now, values={**cleared, "submitted_at": None},
              detail="policy resend: it may arrive twice")  # fmt: skip
         refold(tx, book, segment.message_id, now, owner, due_at=now, reason="sent again by its policy")
         return
     said = "neither a late result nor a status report came; it may or may not have been sent"
     move(tx, segment, Command.ABANDON, now, values=cleared, detail=said)
-    for other in segments_of(tx, segment.message_id):
+    for other in segments:
         if other.state is S.QUEUED:
             move(tx, other, Command.GIVEN_UP, now, detail=f"segment {segment.seq} was given up in doubt")
     refold(tx, book, segment.message_id, now, owner, reason=said)
@@ -195,8 +281,9 @@ def _pass_deadline(tx: Tx, book: LaneBook, segment: SegmentRow, line: Line, now:
 _sims = schema.sims.c
 _channels = schema.channels.c
 
-SIM_BY_ICCID = Statement(select(_sims.id, _sims.iccid, _sims.imsi).where(_sims.iccid == bindparam("iccid")))
-SIM_BY_IMSI = Statement(select(_sims.id, _sims.iccid, _sims.imsi).where(_sims.imsi == bindparam("imsi")))
+_SIM = select(_sims.id, _sims.iccid, _sims.imsi, _sims.last_submit_at)
+SIM_BY_ICCID = Statement(_SIM.where(_sims.iccid == bindparam("iccid")))
+SIM_BY_IMSI = Statement(_SIM.where(_sims.imsi == bindparam("imsi")))
 NEW_SIM = Statement(
     schema.sims.insert().returning(_sims.id),
     columns=["iccid", "imsi", "number", "first_seen_at", "last_seen_at", "owner", "owner_epoch"],
@@ -220,18 +307,22 @@ SEEN_OTHER = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """The SIM's id in the spool; `changed`: the channel was paired with another one (`paired`): park it."""
+    """The SIM's id in the spool; `changed`: the channel was paired with another one (`paired`): park it.
+
+    `last_submit_at`: when a submission over this SIM was last begun (epoch ms), None if none ever was.
+    """
 
     sim_id: int
     changed: bool = False
     paired: SimIdentity = field(default_factory=SimIdentity)
+    last_submit_at: int | None = None
 
 
 def see_sim(tx: Tx, channel: str, identity: SimIdentity, number: str, now: int, owner: Owner) -> Pairing:
     """Note the SIM found in a channel: paired at first sight, durably; another one later is a change."""
-    row = tx.one(SIM_BY_ICCID, {"iccid": identity.iccid}) if identity.iccid else None
-    if row is None and identity.imsi:
-        row = tx.one(SIM_BY_IMSI, {"imsi": identity.imsi})
+    by_iccid = tx.one(SIM_BY_ICCID, {"iccid": identity.iccid}) if identity.iccid else None
+    by_imsi = tx.one(SIM_BY_IMSI, {"imsi": identity.imsi}) if identity.imsi else None
+    row = by_iccid or by_imsi
     values = {"number": number, "last_seen_at": now, "owner": owner.instance, "owner_epoch": owner.epoch}
     if row is None:
         made = tx.one(
@@ -242,7 +333,9 @@ def see_sim(tx: Tx, channel: str, identity: SimIdentity, number: str, now: int, 
         sim_id = int(made[0])
     else:
         sim_id = int(row[0])
-        known = {"iccid": identity.iccid or row[1], "imsi": identity.imsi or row[2], **values}
+        # An IMSI known of another row (seen when this SIM's ICCID could not be read) stays there.
+        imsi = identity.imsi if by_imsi is None or by_imsi[0] == sim_id else None
+        known = {"iccid": identity.iccid or row[1], "imsi": imsi or row[2], **values}
         tx.run(SEEN_SIM, {"b_id": sim_id, **{"v_" + name: value for name, value in known.items()}})
     paired = tx.one(CHANNEL, {"name": channel})
     if paired is None:
@@ -252,7 +345,7 @@ def see_sim(tx: Tx, channel: str, identity: SimIdentity, number: str, now: int, 
         return Pairing(sim_id, True, _identity(tx, paired[0]))
     elif paired[1] is not None:
         tx.run(SEEN_OTHER, {"b_name": channel, "v_seen": None})
-    return Pairing(sim_id)
+    return Pairing(sim_id, last_submit_at=None if row is None else row[3])
 
 
 SIM_BY_ID = Statement(select(_sims.iccid, _sims.imsi).where(_sims.id == bindparam("id")))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from sqlalchemy import bindparam, delete, select, update
 
-from gatewayd.errors import EncodeError, IllegalTransition
+from gatewayd.errors import EncodeError
 from gatewayd.model import InDoubtPolicy, Message, MessageClass, Outcome, Retry, Segment
 from gatewayd.model import SegmentState as S
 from gatewayd.spool import reports, schema
@@ -15,7 +16,7 @@ from gatewayd.spool.accept import add_segment
 from gatewayd.spool.engine import Statement, set_to
 from gatewayd.spool.lanes import Lane, LaneBook
 from gatewayd.spool.lifecycle import Command
-from gatewayd.spool.moves import Owner, SegmentRow, event, move, refold, segments_of
+from gatewayd.spool.moves import Owner, SegmentRow, event, move, refold, segments_of, set_aside
 from gatewayd.spool.retry import Action, RetryPolicy, decide
 from gatewayd.spool.writer import Tx
 
@@ -40,9 +41,14 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One segment, marked SUBMITTING on disk. `attempt` numbers the try at it, from 1."""
+    """One segment, marked SUBMITTING on disk. `attempt` numbers the try at it, from 1.
+
+    `line` is the channel and the SIM it was marked for: they stay so, whatever SIM the channel has by the time the
+    outcome is known.
+    """
 
     segment: Segment
+    line: Line
     attempt: int
     in_doubt: InDoubtPolicy
     expires_at: int | None
@@ -102,14 +108,14 @@ CANDIDATE = Statement(
     ).where(_m.id == bindparam("id"), _m.queue == schema.sqltext(schema.DUE))
 )  # fmt: skip
 BUSY = Statement(
-    select(_m.id, _m.segments).where(
+    select(_m.id, _m.segments, _m.owner, _m.updated_at).where(
         _m.to_number == bindparam("to"), _m.busy == schema.sqltext(1), _m.id != bindparam("id")
     )
 )
 PUT_BEHIND = Statement(
     update(schema.messages)
     .where(_m.id == bindparam("b_id"), _m.queue == schema.sqltext(schema.DUE))
-    .values(queue=schema.sqltext(schema.BEHIND), waits_for=bindparam("v_waits_for"))
+    .values(set_to("waits_for", "due_at", "updated_at") | {"queue": schema.sqltext(schema.BEHIND)})
 )
 TAKE = Statement(
     update(schema.messages)
@@ -138,10 +144,13 @@ ATTEMPT_DONE = Statement(
     )
     .values(set_to("started_at", "finished_at", "outcome", "retry", "code", "detail", "tp_mr"))
 )
-SIM_SENT = Statement(
+SIM_USED = Statement(
     update(schema.sims)
     .where(schema.sims.c.id == bindparam("b_id"))
     .values(last_tp_mr=bindparam("v_mr"), last_submit_at=bindparam("v_at"))
+)
+SIM_REFUSED = Statement(
+    update(schema.sims).where(schema.sims.c.id == bindparam("b_id")).values(last_submit_at=bindparam("v_at"))
 )
 LAST_MR = Statement(select(schema.sims.c.last_tp_mr).where(schema.sims.c.id == bindparam("id")))
 
@@ -153,24 +162,35 @@ def claim(tx: Tx, book: LaneBook, line: Line, want: Want, owner: Owner, now: int
     message: its segments follow one another, and no other message to its number comes between them.
     """
     tx.flush()
-    lanes = [lane for lane in book.all(tx) if want.serves(lane)]
+    lanes = [lane for lane in book.filled(tx) if want.serves(lane)]
     for _ in range(MAX_CANDIDATES):
-        best: tuple[int, int, int, int] | None = None
-        best_lane = 0
-        for lane in lanes:
-            key = book.first(tx, lane.id)
-            if key is None:
-                continue
-            rank = (0 if lane.sim_id else 1, *key)
-            if best is None or rank < best:
-                best, best_lane = rank, lane.id
-        if best is None:
+        found = _best(tx, book, lanes)
+        if found is None:
             return Taken(None)
-        book.take(best_lane)
-        taken = _try_candidate(tx, book, best[3], best_lane, line, want, owner, now, rules)
+        taken = tx.guard(
+            partial(_try_candidate, tx, book, *found, line, want, owner, now, rules),
+            partial(set_aside, tx, book, found[0], now),
+        )
         if taken is not None:
             return Taken(taken)
     return Taken(None, more=True)
+
+
+def _best(tx: Tx, book: LaneBook, lanes: Sequence[Lane]) -> tuple[int, int] | None:
+    """Take the best candidate from the heads of the lanes: message and lane."""
+    best: tuple[int, int, int, int] | None = None
+    best_lane = 0
+    for lane in lanes:
+        key = book.first(tx, lane.id)
+        if key is None:
+            continue
+        rank = (0 if lane.sim_id else 1, *key)
+        if best is None or rank < best:
+            best, best_lane = rank, lane.id
+    if best is None:
+        return None
+    book.take(best_lane)
+    return best[3], best_lane
 
 
 def _try_candidate(
@@ -187,10 +207,6 @@ def _try_candidate(
             move(tx, segment, Command.EXPIRE, now, detail="its time had passed before it could be sent")
         refold(tx, book, message_id, now, owner, reason="expired before it could be sent")
         return None
-    for other, other_segments in tx.all(BUSY, {"to": to, "id": message_id}):
-        if planned > 1 or other_segments > 1:
-            tx.run(PUT_BEHIND, {"b_id": message_id, "v_waits_for": other})
-            return None
     validity_s = None if expires_at is None else max(1, (expires_at - now) // 1000)
     message = Message(message_id, to, text, MessageClass(class_), bool(report), ref, validity_s)
     try:
@@ -200,13 +216,44 @@ def _try_candidate(
             move(tx, segment, Command.REFUSED, now, channel=line.channel, detail=str(error))
         refold(tx, book, message_id, now, owner, reason=f"cannot be encoded: {error}")
         return None
-    if len(plan) != planned:
-        if is_touched:
-            raise IllegalTransition(f"message {message_id} is partly sent in {planned} segments, not {len(plan)}")
+    if is_touched:
+        if len(plan) != planned:
+            _give_up_rest(
+                tx, book, message_id, queued, f"partly sent in {planned} segments, not {len(plan)}", now, owner
+            )
+            return None
+    elif _comes_between(tx, message_id, to, len(plan), now, rules):
+        return None
+    elif len(plan) != planned:
         queued = _replan(tx, message_id, planned, len(plan), now, line)
     return _intend(
         tx, queued[0], plan, message, line, owner, now, InDoubtPolicy(policy), expires_at, bool(pin), bool(avoid)
     )
+
+
+def _comes_between(tx: Tx, message_id: int, to: str, segments: int, now: int, rules: Rules) -> bool:
+    """Put an untouched message behind one to its number that is under way, if one of the two has several segments.
+
+    It waits only while the other gets on: if that one's SIM is gone or its doubt is held for an operator, the number
+    is free again after the time a doubt may take. One that is under way itself waits for no other: two would wait for
+    each other for ever.
+    """
+    for other, other_segments, in_hand_of, moved_at in tx.all(BUSY, {"to": to, "id": message_id}):
+        until = (now if in_hand_of is not None else min(moved_at, now)) + rules.in_doubt_wait_ms
+        if until > now and (segments > 1 or other_segments > 1):
+            values = {"v_waits_for": other, "v_due_at": until, "v_updated_at": now}
+            tx.run(PUT_BEHIND, {"b_id": message_id, **values})
+            tx.notices.at(until)
+            return True
+    return False
+
+
+def _give_up_rest(
+    tx: Tx, book: LaneBook, message_id: int, queued: Sequence[SegmentRow], reason: str, now: int, owner: Owner
+) -> None:
+    for segment in queued:
+        move(tx, segment, Command.GIVEN_UP, now, detail=reason)
+    refold(tx, book, message_id, now, owner, reason=reason)
 
 
 def _replan(tx: Tx, message_id: int, old: int, new: int, now: int, line: Line) -> list[SegmentRow]:
@@ -233,11 +280,11 @@ def _intend(
     expires_at: int | None,
     pinned: bool,
     refused_before: bool,
-) -> Claim:
+) -> Claim | None:
     number = row.attempt + 1
     values = {"v_owner": owner.instance, "v_epoch": owner.epoch, "v_sim_id": line.sim_id, "v_channel": line.channel}
     if tx.run(TAKE, {"b_id": message.id, "v_now": now, **values}) != 1:
-        raise IllegalTransition(f"message {message.id} was taken by another")
+        return None  # it is another's meanwhile
     move(
         tx,
         row,
@@ -268,13 +315,28 @@ def _intend(
             "detail": "",
         },
     )
-    return Claim(plan[row.seq - 1], number, policy, expires_at, pinned, refused_before)
+    return Claim(plan[row.seq - 1], line, number, policy, expires_at, pinned, refused_before)
 
 
-def conclude(tx: Tx, book: LaneBook, line: Line, result: Result, owner: Owner, now: int, rules: Rules) -> None:
-    """Write down what became of a claim. A repetition of what is written already is ignored."""
+def conclude(tx: Tx, book: LaneBook, result: Result, owner: Owner, now: int, rules: Rules) -> None:
+    """Write down what became of a claim. A repetition of what is written already is ignored.
+
+    An outcome that cannot be applied is kept as an event, or it would come back for ever and hold the channel.
+    """
+    claim_ = result.claim
+    said = f"{result.outcome.value} {result.code} {result.detail}"
+    tx.guard(
+        partial(_conclude, tx, book, result, owner, now, rules),
+        lambda error: event(
+            tx, claim_.message_id, now, "outcome not applied", seq=claim_.segment.seq, detail=f"{said}: {error}"
+        ),
+    )
+
+
+def _conclude(tx: Tx, book: LaneBook, result: Result, owner: Owner, now: int, rules: Rules) -> None:
     tx.flush()
     claim_ = result.claim
+    line = claim_.line
     message_id, seq = claim_.message_id, claim_.segment.seq
     if not finish_attempt(
         tx,
@@ -355,8 +417,7 @@ def _sent(
             "parts_ok": 1,
         },
     )
-    if result.ref is not None:
-        tx.run(SIM_SENT, {"b_id": line.sim_id, "v_mr": result.ref, "v_at": now})
+    tx.run(SIM_USED, {"b_id": line.sim_id, "v_mr": result.ref, "v_at": submitted_at})
     if deadline is not None:
         tx.notices.at(deadline)
         reports.adopt(tx, message.id, row.seq, message.to, line.sim_id, result.ref, submitted_at, now)
@@ -376,9 +437,13 @@ def into_doubt(
     detail: str,
     code: str = "",
 ) -> None:
-    """Mark a segment of which nobody knows whether it went out; a report may be there already."""
+    """Mark a segment of which nobody knows whether it went out; a report may be there already.
+
+    From here on nobody knows the SIM's last TP-MR either: a second doubt in a row expects none in particular.
+    """
     last = tx.one(LAST_MR, {"id": line.sim_id})
     expected = None if last is None or last[0] is None else (last[0] + 1) % 256
+    tx.run(SIM_USED, {"b_id": line.sim_id, "v_mr": None, "v_at": started_at})
     deadline = None if policy is InDoubtPolicy.HOLD else now + rules.in_doubt_wait_ms
     move(
         tx,
@@ -399,7 +464,7 @@ def into_doubt(
         tx.notices.at(deadline)
     message = tx.one(reports.RECIPIENT, {"id": row.message_id})
     assert message is not None
-    reports.adopt(tx, row.message_id, row.seq, message[0], line.sim_id, expected, started_at, now)
+    reports.adopt_doubtful(tx, row.message_id, row.seq, message[0], line.sim_id, expected, started_at, now)
     refold(tx, book, row.message_id, now, owner, bind_sim_id=line.sim_id, reason=detail)
 
 
@@ -420,6 +485,8 @@ def _not_sent(
         move(tx, row, Command.NOT_SENT, now, channel=line.channel, detail=said)
         refold(tx, book, message_id, now, owner, due_at=now, reason=said)
         return
+    if result.started_at is not None:
+        tx.run(SIM_REFUSED, {"b_id": line.sim_id, "v_at": result.started_at})
     movable = all(other.seq == row.seq or other.state is S.QUEUED for other in rows)
     decision = decide(
         rules.retry,

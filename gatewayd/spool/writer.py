@@ -4,6 +4,10 @@ An operation is a function of a transaction. The batch is applied in order; if o
 rolled back and the batch replayed with each operation under a savepoint, so that only the faulty caller gets the error.
 Futures resolve after COMMIT, and what changes in memory changes only then. Trouble of the database itself (locked, disk
 full, gone) fails the whole batch with SpoolError; the writer goes on with the next.
+
+A connection that dies between COMMIT and its answer leaves a question, which the server is asked on the next one. Where
+nobody can tell, the callers get SpoolError although it may have taken place: their operations bear a repetition, and
+the first commit afterwards tells everybody to look again (`Notices.everything`).
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy import Table, insert
@@ -39,11 +43,12 @@ class Notices:
     """What a committed batch means for those who wait.
 
     `lanes`: how many messages became claimable, by lane. `due_at`: the earliest time newly set at which something
-    has to be done (None: none was set).
+    has to be done (None: none was set). `everything`: after trouble, what was committed before it may be unknown.
     """
 
     lanes: dict[Lane, int] = field(default_factory=dict)
     due_at: int | None = None
+    everything: bool = False
 
     def claimable(self, lane: Lane) -> None:
         self.lanes[lane] = self.lanes.get(lane, 0) + 1
@@ -54,13 +59,19 @@ class Notices:
 
 
 class Tx:
-    """One transaction of the writer. Inserts by `add` are collected and written together."""
+    """One transaction of the writer. Inserts by `add` are collected and written together.
 
-    def __init__(self, database: Database, cursor: Cursor) -> None:
+    `on_rollback`: a replay, in which every operation and every guarded step of one is under a savepoint, and this is
+    called where one is undone. None: the first try of a batch, in which whatever fails undoes it all.
+    """
+
+    def __init__(self, database: Database, cursor: Cursor, on_rollback: Callable[[], None] | None = None) -> None:
         self._database = database
         self._cursor = cursor
+        self._on_rollback = on_rollback
         self._added: dict[Table, list[Params]] = {}
         self.notices = Notices()
+        self.id = database.begin(cursor)
 
     def run(self, statement: Statement, params: Params) -> int:
         """Execute; returns the number of rows it changed."""
@@ -91,6 +102,41 @@ class Tx:
         """Execute transaction control."""
         self._cursor.execute(sql)
 
+    def guard(self, step: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
+        """Apply `step`; if it fails, undo it alone and apply `otherwise` to its error: one bad row stops no others.
+
+        It costs nothing as long as nothing fails: only the replay that follows a failure makes savepoints.
+        """
+        if self._on_rollback is None:
+            return step()
+        try:
+            return self.undoable(step)
+        except Exception as error:
+            if self._database.unavailable(error):
+                raise
+            log.error("a step of an operation on the spool failed", exc_info=error)
+            return otherwise(error)
+
+    def undoable(self, step: Callable[[], T]) -> T:
+        """Apply `step` under a savepoint: if it raises, nothing of it is left. For the replay."""
+        assert self._on_rollback is not None
+        self.flush()
+        kept = Notices(dict(self.notices.lanes), self.notices.due_at)
+        self.control("SAVEPOINT step")
+        try:
+            result = step()
+            self.flush()
+        except Exception as error:
+            if not self._database.unavailable(error):
+                self._added.clear()
+                self.notices = kept
+                self.control("ROLLBACK TO SAVEPOINT step")
+                self.control("RELEASE SAVEPOINT step")
+                self._on_rollback()
+            raise
+        self.control("RELEASE SAVEPOINT step")
+        return result
+
     def _execute(self, statement: Statement, params: Params) -> None:
         sql, constants = self._database.compiled(statement)
         self._cursor.execute(sql, {**constants, **params} if constants else params)
@@ -116,6 +162,7 @@ class _Job(Generic[T]):
     future: asyncio.Future[T]
     rows: int
     urgent: bool
+    put_back: bool = False  # by a batch that had no time for it
     result: Any = None
     error: BaseException | None = None
 
@@ -126,6 +173,7 @@ class WriterStats:
 
     commits: int = 0
     operations: int = 0
+    replays: int = 0
     failures: int = 0
     busy_s: float = 0.0
 
@@ -143,8 +191,9 @@ class Writer:
         self._database = database
         self._on_commit = on_commit
         self._on_rollback = on_rollback
-        self._queue: SimpleQueue[_Job[Any] | None] = SimpleQueue()
-        self._carry: deque[_Job[Any]] = deque()
+        self._urgent: deque[_Job[Any]] = deque()
+        self._waiting: deque[_Job[Any]] = deque()
+        self._arrived = threading.Condition()  # guards the two queues and `_stopped`
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
@@ -169,20 +218,24 @@ class Writer:
         """Commit what was handed in, then end the thread."""
         if self._thread is None or self._stopped:
             return
-        self._stopped = True
-        self._queue.put(None)
+        with self._arrived:
+            self._stopped = True
+            self._arrived.notify()
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
 
     async def run(self, operation: Operation[T], *, rows: int = 1, urgent: bool = False) -> T:
         """Apply `operation` in the next transaction; returns its result once that is on disk.
 
-        `rows` is about how many rows it writes, `urgent` puts it before the others of its batch. Raises what the
-        operation raised, or SpoolError. A caller that is cancelled does not undo it.
+        `rows` is about how many rows it writes, `urgent` puts it before all that are not. Raises what the operation
+        raised, or SpoolError. A caller that is cancelled does not undo it.
         """
         if self._stopped or self._loop is None:
             raise SpoolError("the spool is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Job(operation, future, rows, urgent))
+        job = _Job(operation, future, rows, urgent)
+        with self._arrived:
+            (self._urgent if urgent else self._waiting).append(job)
+            self._arrived.notify()
         return await future
 
     # In the writer's thread from here on.
@@ -201,29 +254,32 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._deliver, batch, notices)
             except RuntimeError:  # the loop is gone: nobody waits any more
                 break
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def _take(self) -> list[_Job[Any]] | None:
-        """What arrived since the last commit, urgent first; None when stopped and empty."""
+        """What goes into the next transaction, urgent first; None when stopped and empty."""
         batch: list[_Job[Any]] = []
         rows = 0
-        while rows < BATCH_ROWS:
-            if self._carry:
-                job: _Job[Any] | None = self._carry.popleft()
-            else:
-                try:
-                    job = self._queue.get(block=not batch)
-                except Empty:
-                    break
-            if job is None:
-                if not batch:
+        with self._arrived:
+            while not (self._urgent or self._waiting):
+                if self._stopped:
                     return None
-                self._queue.put(None)  # seen again after this batch
-                break
-            batch.append(job)
-            rows += job.rows
-        batch.sort(key=lambda job: not job.urgent)
+                self._arrived.wait()
+            if self._waiting and self._waiting[0].put_back:  # what is urgent must not keep the rest out for ever
+                batch.append(self._waiting.popleft())
+            for queue in (self._urgent, self._waiting):
+                while queue and rows < BATCH_ROWS:
+                    batch.append(queue.popleft())
+                    rows += batch[-1].rows
         return batch
+
+    def _put_back(self, jobs: list[_Job[Any]]) -> None:
+        """To the front of their queues."""
+        with self._arrived:
+            for job in reversed(jobs):
+                job.put_back = True
+                (self._urgent if job.urgent else self._waiting).appendleft(job)
 
     def _commit(self, batch: list[_Job[Any]]) -> Notices:
         begun = time.monotonic()
@@ -234,62 +290,77 @@ class Writer:
             if self._database.unavailable(error) or isinstance(error, SpoolError):
                 return self._fail(batch, error)
         try:  # one operation is at fault: find it
-            return self._replay(batch)
+            return self._replay(batch, begun)
         except BaseException as error:
             self._roll_back()
             return self._fail(batch, error)
-        finally:
-            self.stats.busy_s += time.monotonic() - begun
 
-    def _begin(self) -> Tx:
-        if self._connection is None:
-            self._connection = self._database.connect()
-        tx = Tx(self._database, self._connection.cursor())
-        tx.control(self._database.begin)
-        return tx
+    def _begin(self, on_rollback: Callable[[], None] | None = None) -> Tx:
+        """A transaction; on another connection where the one at hand died since the last."""
+        if self._connection is not None:
+            try:
+                return Tx(self._database, self._connection.cursor(), on_rollback)
+            except Exception as error:
+                if not self._database.lost(error):
+                    raise
+                log.info("the connection to the spool was lost, another one is made: %s", error)
+                self._drop_connection()
+        self._connection = self._database.connect()
+        return Tx(self._database, self._connection.cursor(), on_rollback)
 
     def _attempt(self, batch: list[_Job[Any]], begun: float) -> Notices:
         """Apply all, commit. What does not fit the time goes to the next batch."""
         tx = self._begin()
         for done, job in enumerate(batch):
             if done and time.monotonic() - begun > BATCH_TIME_S:
-                self._carry.extendleft(reversed(batch[done:]))
+                self._put_back(batch[done:])
                 del batch[done:]
                 break
             job.result = job.operation(tx)
         tx.flush()
-        tx.control("COMMIT")
-        self._recovered()
+        return self._finish(tx, batch, begun)
+
+    def _replay(self, batch: list[_Job[Any]], begun: float) -> Notices:
+        """Each operation under a savepoint: one that fails takes nothing else with it."""
+        self.stats.replays += 1
+        tx = self._begin(self._on_rollback)
+        for job in batch:
+            try:
+                job.result = tx.undoable(partial(job.operation, tx))
+            except Exception as error:
+                if self._database.unavailable(error):
+                    raise
+                job.result, job.error = None, error
+                if not isinstance(error, GatewayError):
+                    log.error("an operation on the spool failed", exc_info=error)
+        return self._finish(tx, batch, begun)
+
+    def _finish(self, tx: Tx, batch: list[_Job[Any]], begun: float) -> Notices:
+        try:
+            tx.control("COMMIT")
+        except Exception as error:
+            if not self._took_place(tx, error):
+                raise
+        if self._troubled:
+            self._troubled = False
+            tx.notices.everything = True
+            log.info("the spool takes writes again")
         self.stats.commits += 1
         self.stats.operations += len(batch)
         self.stats.busy_s += time.monotonic() - begun
         return tx.notices
 
-    def _replay(self, batch: list[_Job[Any]]) -> Notices:
-        """Each operation under a savepoint: one that fails takes nothing else with it."""
-        tx = self._begin()
-        for job in batch:
-            kept = Notices(dict(tx.notices.lanes), tx.notices.due_at)
-            tx.control("SAVEPOINT op")
-            try:
-                job.result = job.operation(tx)
-                tx.flush()
-                tx.control("RELEASE SAVEPOINT op")
-            except Exception as error:
-                if self._database.unavailable(error):
-                    raise
-                job.result, job.error = None, error
-                tx._added.clear()
-                tx.notices = kept
-                tx.control("ROLLBACK TO SAVEPOINT op")
-                self._on_rollback()
-                if not isinstance(error, GatewayError):
-                    log.error("an operation on the spool failed", exc_info=error)
-        tx.control("COMMIT")
-        self._recovered()
-        self.stats.commits += 1
-        self.stats.operations += len(batch)
-        return tx.notices
+    def _took_place(self, tx: Tx, error: Exception) -> bool:
+        """Whether a commit whose answer is lost is on disk all the same: asked on another connection."""
+        if tx.id is None or not self._database.lost(error):
+            return False
+        self._drop_connection()
+        try:
+            self._connection = self._database.connect()
+            return self._database.committed(self._connection, tx.id)
+        except Exception as again:
+            log.debug("nobody can say whether a commit took place: %s", again)
+            return False
 
     def _roll_back(self) -> None:
         self._on_rollback()
@@ -311,25 +382,26 @@ class Writer:
         self._troubled = True
         for job in batch:
             job.result, job.error = None, SpoolError(f"the spool takes no writes now: {error}")
-        if self._database.lost(error) and self._connection is not None:
-            try:
-                self._connection.close()
-            except Exception as closing:
-                log.debug("closing a lost connection: %s", closing)
-            self._connection = None
+        if self._database.lost(error):
+            self._drop_connection()
         return Notices()
 
-    def _recovered(self) -> None:
-        if self._troubled:
-            self._troubled = False
-            log.info("the spool takes writes again")
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except Exception as closing:
+                log.debug("closing a lost connection: %s", closing)
 
     # In the event loop.
 
     def _deliver(self, batch: Iterable[_Job[Any]], notices: Notices) -> None:
-        self._on_commit(notices)
-        for job in batch:
-            _resolve(job.future, job.result, job.error)
+        try:
+            self._on_commit(notices)
+        finally:
+            for job in batch:
+                _resolve(job.future, job.result, job.error)
 
 
 def _resolve(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -8,20 +8,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from gatewayd.clock import SystemClock
-from gatewayd.errors import ChannelLost, SubmitError
+from gatewayd.errors import ChannelLost, IllegalTransition, SpoolError, SubmitError
 from gatewayd.model import ChannelState, ChannelStatus, Message, Outcome, Receipt, Retry, Segment, SimIdentity
 from gatewayd.modems.channel import AdmitSim, Sink, StateChanged, always
+from gatewayd.router import dispatcher as dispatcher_module
 from gatewayd.router.dispatcher import Dispatcher
 from gatewayd.spool import engine
 from gatewayd.spool.accept import NewMessage
 from gatewayd.spool.engine import open_database
+from gatewayd.spool.retry import RetryPolicy
 from gatewayd.spool.store import Store
-from gatewayd.spool.work import Rules
+from gatewayd.spool.work import Rules, Taken
+from gatewayd.spool.writer import Notices, Tx
+from tests.spool.helpers import LosesAnswers
 
 CLOCK = SystemClock()
 Script = Callable[["Scripted", Segment, Callable[[], bool]], Awaitable[Receipt]]
@@ -41,6 +45,7 @@ class Network:
     sent: list[tuple[str, int, int]] = field(default_factory=list)  # channel, message, segment
     up: dict[str, asyncio.Event] = field(default_factory=dict)
     sessions: dict[str, Scripted] = field(default_factory=dict)
+    opened: dict[str, int] = field(default_factory=dict)
 
 
 class Scripted:
@@ -58,6 +63,9 @@ class Scripted:
         return [Segment(message, seq, total) for seq in range(1, total + 1)]
 
     async def open(self, admit_sim: AdmitSim) -> None:
+        self.network.opened[self.name] = self.network.opened.get(self.name, 0) + 1
+        if self.name in self.network.up:
+            await self.network.up[self.name].wait()
         if reason := await admit_sim(SimIdentity(f"8959{self.name}", "")):
             raise ChannelLost(reason)
 
@@ -86,6 +94,10 @@ class Rig:
     network: Network
     path: Path
 
+    async def ready(self) -> None:
+        """Every channel is up and has found nothing to do."""
+        await self.until(lambda: len(self.dispatcher._idle) == len(self.dispatcher.channels()))
+
     async def accept(self, *texts: str, to: str = "+59898{:06}") -> tuple[int, ...]:
         messages = [
             NewMessage(to_given=to.format(i), to=to.format(i), text=text, alphabet="gsm7", segments=len(text))
@@ -109,24 +121,32 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(tmp_path: Path, *names: str, script: Script = taken, start: bool = True) -> AsyncIterator[Rig]:
+async def rig(
+    tmp_path: Path,
+    *names: str,
+    script: Script = taken,
+    away: tuple[str, ...] = (),
+    interval_s: float = 0,
+    rules: Rules = Rules(),  # noqa: B008 - frozen
+    url: str = "",
+) -> AsyncIterator[Rig]:
+    """A running dispatcher; the channels named in `away` do not come up before `network.up` says so."""
     path = tmp_path / "spool.db"
-    network = Network(script)
+    network = Network(script, up={name: asyncio.Event() for name in away})
     dispatcher: Dispatcher
     store = Store(
-        open_database(f"sqlite:///{path}"),
+        open_database(url or f"sqlite:///{path}"),
         "gw1",
         CLOCK,
-        Rules(),
+        rules,
         on_commit=lambda notices: dispatcher.committed(notices),
     )
     dispatcher = Dispatcher(store, CLOCK)
     for name in names:
-        dispatcher.add(name, lambda name=name: Scripted(name, network), interval_s=0, numbers=lambda sim: "")  # type: ignore[misc]
+        dispatcher.add(name, lambda name=name: Scripted(name, network), interval_s=interval_s, numbers=lambda sim: "")  # type: ignore[misc]
     await store.open()
     try:
-        if start:
-            await dispatcher.start()
+        await dispatcher.start()
         yield Rig(store, dispatcher, network, path)
     finally:
         await dispatcher.stop(0.1)
@@ -279,3 +299,206 @@ async def test_no_network_refuses_a_message_more_than_twice(tmp_path: Path) -> N
         await r.settled()
         assert len(tried) == len(set(tried)) == 2
         assert r.rows("SELECT state, reason FROM messages") == [(5, "CMS 28 unidentified")]
+
+
+async def refused(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+    """Every network sends it elsewhere."""
+    raise SubmitError(Outcome.NOT_SENT, Retry.ELSEWHERE, "unidentified", code="CMS 28", started_ms=CLOCK.now_ms())
+
+
+async def doubtful(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+    raise SubmitError(Outcome.IN_DOUBT, Retry.NEVER, "no answer", started_ms=CLOCK.now_ms())
+
+
+async def test_a_message_whose_channel_cannot_take_it_after_all_finds_another(tmp_path: Path) -> None:
+    """No wake-up is lost: one is woken and is no longer registered, the next must not send it, the third may."""
+    async with rig(tmp_path, "a", "b", "c") as r:
+        await r.ready()
+        first, second, third = r.dispatcher._idle
+        later = NewMessage("1", "+59898000001", "x", "gsm7", 1, not_before=CLOCK.now_ms() + 3_600_000)
+        (message_id,) = (await r.store.accept([later])).ids
+
+        def not_over_the_second(tx: Tx) -> None:
+            lane = r.store._book.find(tx, "class:application", "any", "", 0, second.sim_id)
+            tx.control(f"UPDATE messages SET due_at = 0, lane_id = {lane.id} WHERE id = {message_id}")
+
+        await r.store.writer.run(not_over_the_second)
+        await r.ready()
+        assert list(r.dispatcher._idle) == [first, second, third]
+        committed = r.dispatcher.committed
+
+        def and_the_first_goes(notices: Notices) -> None:
+            committed(notices)
+            if notices.lanes:
+                r.network.sessions[first.name].state = ChannelState.UNREGISTERED
+
+        r.dispatcher.committed = and_the_first_goes  # type: ignore[method-assign]
+        await r.store.advance()
+        await r.settled()
+        assert r.network.sent == [(third.name, message_id, 1)]
+
+
+async def test_the_clock_goes_on_after_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher_module, "TIME_RETRY_MS", 10)
+    advance, failed = Store.advance, asyncio.Event()
+
+    async def fails_once(store: Store) -> int | None:
+        if not failed.is_set():
+            failed.set()
+            raise ZeroDivisionError("a bug")
+        return await advance(store)
+
+    monkeypatch.setattr(Store, "advance", fails_once)
+    async with rig(tmp_path, "a") as r:
+        await failed.wait()
+        soon = NewMessage("1", "+59898000001", "x", "gsm7", 1, not_before=CLOCK.now_ms() + 50)
+        await r.store.accept([soon])
+        await r.settled()
+
+
+async def test_a_channel_goes_on_after_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, failures = Store.work, [ZeroDivisionError("a bug"), IllegalTransition("another")]
+
+    async def fails_twice(store: Store, *arguments: Any) -> Taken:
+        if failures:
+            raise failures.pop()
+        return await work(store, *arguments)
+
+    monkeypatch.setattr(Store, "work", fails_twice)
+    async with rig(tmp_path, "a") as r:
+        await r.accept("x", "x")
+        await r.settled()
+
+
+async def test_the_clock_does_not_run_for_every_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each segment sent sets a deadline for its report, days ahead: nothing to do yet."""
+    advance, calls = Store.advance, 0
+
+    async def counted(store: Store) -> int | None:
+        nonlocal calls
+        calls += 1
+        return await advance(store)
+
+    monkeypatch.setattr(Store, "advance", counted)
+    async with rig(tmp_path, "a", "b") as r:
+        await r.accept(*["x"] * 300)
+        await r.settled()
+        assert calls < 20
+
+
+async def test_three_doubts_in_a_row_end_the_session(tmp_path: Path) -> None:
+    """DESIGN §3: it takes no more work until it was brought up anew."""
+    async with rig(tmp_path, "a", script=doubtful) as r:
+        await r.accept(*["x"] * 5)
+        await r.until(lambda: r.rows("SELECT count(*) FROM messages WHERE state = 8") == [(3,)])
+        assert r.dispatcher.channels()[0].status.state is not ChannelState.READY
+        r.network.script = taken
+        await r.settled()
+        assert r.network.opened == {"a": 2}
+        assert len(r.network.sent) == 2
+
+
+async def test_a_success_between_doubts_keeps_the_session(tmp_path: Path) -> None:
+    async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+        return await (taken if segment.message.id % 3 == 0 else doubtful)(channel, segment, gate)
+
+    async with rig(tmp_path, "a", script=script) as r:
+        await r.accept(*["x"] * 9)
+        await r.settled()
+        assert r.network.opened == {"a": 1}
+
+
+async def test_a_message_is_not_kept_for_a_channel_that_is_away(tmp_path: Path) -> None:
+    """One network refuses it, the other modem is broken: nothing waits for that for ever."""
+    rules = Rules(retry=RetryPolicy(attempts=2, backoff_ms=(1,)))
+    async with rig(tmp_path, "a", "b", script=refused, away=("b",), rules=rules) as r:
+        await r.accept("x")
+        await r.settled()
+        assert r.rows("SELECT state FROM messages") == [(5,)]
+
+
+async def test_a_claim_that_nobody_got_goes_back_though_its_channel_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit of the claim took place, its answer was lost, and then the channel as well."""
+    async with rig(tmp_path, "a", "b", away=("b",)) as r:
+        await r.until(lambda: len(r.dispatcher._idle) == 1)
+        lost = LosesAnswers(monkeypatch, r.store._database)
+        committed = r.dispatcher.committed
+
+        def and_the_next_is_lost(notices: Notices) -> None:
+            committed(notices)
+            if notices.lanes and not lost.times and not r.rows("SELECT 1 FROM attempts"):
+                lost.times = 1
+
+        r.dispatcher.committed = and_the_next_is_lost  # type: ignore[method-assign]
+        await r.accept("x")
+        await r.until(lambda: not r.store.writer.healthy)
+        r.network.sessions["a"].state = ChannelState.UNREGISTERED
+        await r.until(lambda: r.rows("SELECT state FROM segments") == [("QUEUED",)])
+        r.network.up["b"].set()
+        await r.settled()
+        assert [channel for channel, _, _ in r.network.sent] == ["b"]
+
+
+async def test_a_submission_cancelled_by_somebody_else_is_doubt_and_the_rest_goes_on(tmp_path: Path) -> None:
+    async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+        if segment.message.id == 1:
+            raise asyncio.CancelledError
+        return await taken(channel, segment, gate)
+
+    async with rig(tmp_path, "a", script=script) as r:
+        await r.accept("x", "x")
+        await r.settled()
+        assert r.rows("SELECT id, state FROM messages ORDER BY id") == [(1, 8), (2, 2)]
+
+
+async def test_a_restart_does_not_send_sooner_than_the_interval(tmp_path: Path) -> None:
+    async with rig(tmp_path, "a", interval_s=3600) as r:
+        await r.accept("x")
+        await r.settled()
+    async with rig(tmp_path, "a", interval_s=3600) as r:
+        await r.until(lambda: r.dispatcher.channels()[0].status.state is ChannelState.READY)
+        assert r.dispatcher.channels()[0].next_start_in_s > 3000
+
+
+async def test_a_server_that_cuts_connections_loses_and_doubles_nothing(tmp_path: Path, postgres_url: str) -> None:
+    """Promises 1 and 2 on PostgreSQL: the writer comes back, takes its lock again, and the channels go on."""
+    import psycopg
+
+    async with rig(tmp_path, "a", "b", "c", url=postgres_url) as r:
+        accepted: list[int] = []
+        refused_posts = 0
+
+        async def post(n: int) -> None:
+            nonlocal refused_posts
+            for i in range(60):
+                to = f"+5989{n}{i:06}"
+                try:
+                    accepted.extend((await r.store.accept([NewMessage(to, to, "xx", "gsm7", 2)])).ids)
+                except SpoolError:
+                    refused_posts += 1
+
+        posts = [asyncio.create_task(post(n)) for n in range(4)]
+        with psycopg.connect(postgres_url, autocommit=True) as control:
+            for kill in range(12):
+                await r.until(lambda kill=kill: len(r.network.sent) > 15 * kill)  # type: ignore[misc]
+                control.execute(
+                    "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND application_name LIKE 'gatewayd % writer'"
+                )
+            await asyncio.gather(*posts)
+
+            def waiting() -> int:
+                row = control.execute("SELECT count(*) FROM messages WHERE state = 1").fetchone()
+                return int(row[0]) if row else 0
+
+            await r.until(lambda: not waiting())
+            kept = [row[0] for row in control.execute("SELECT id FROM messages").fetchall()]
+            doubt = control.execute("SELECT count(*) FROM messages WHERE state <> 2").fetchone()
+        assert set(accepted) <= set(kept), "what was accepted is there"
+        assert len(kept) - len(accepted) <= refused_posts
+        assert sorted((message, seq) for _, message, seq in r.network.sent) == sorted(
+            (message, seq) for message in kept for seq in (1, 2)
+        )
+        assert doubt == (0,)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from gatewayd.model import Message, Outcome, Retry, Segment, SimIdentity
 from gatewayd.spool.accept import NewMessage
-from gatewayd.spool.engine import Database, Statement, open_database
+from gatewayd.spool.engine import Database, SqliteDatabase, Statement, open_database
 from gatewayd.spool.store import Store
 from gatewayd.spool.work import Claim, Line, Result, Rules, Want
 from gatewayd.spool.writer import Notices, Tx
@@ -108,3 +111,27 @@ async def open_spool(
         yield spool
     finally:
         await spool.store.close()
+
+
+class LosesAnswers:
+    """Makes the connection die after a COMMIT that takes place, before its answer; `times` of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, database: Database) -> None:
+        self.times = 0
+        control = Tx.control
+
+        def losing(tx: Tx, sql: str) -> None:
+            control(tx, sql)
+            if sql == "COMMIT" and self.times:
+                self.times -= 1
+                raise _gone(database)
+
+        monkeypatch.setattr(Tx, "control", losing)
+
+
+def _gone(database: Database) -> Exception:
+    if isinstance(database, SqliteDatabase):
+        return sqlite3.OperationalError("disk I/O error")
+    import psycopg
+
+    return psycopg.OperationalError("server closed the connection unexpectedly")

@@ -64,7 +64,8 @@ def test_one_that_still_waits_goes_before_one_that_has_its_report() -> None:
 def test_a_segment_in_doubt_is_known_by_the_sims_next_reference() -> None:
     doubt = candidate(1, state=S.IN_DOUBT, tp_mr=None, tp_mr_expected=8)
     assert choose([doubt], 8, doubt.to, None) == doubt
-    assert choose([doubt], 9, doubt.to, None) is None
+    assert choose([doubt], 9, doubt.to, None) == doubt, "refused ones between them use references up"
+    assert choose([doubt], 7, doubt.to, None) is None
     known = candidate(2, tp_mr=8, submitted_at=T - 1)
     assert choose([doubt, known], 8, doubt.to, None) == known
     modem_tells_none = candidate(3, tp_mr=None)

@@ -11,14 +11,14 @@ from sqlalchemy import select
 
 from gatewayd.errors import EncodeError, RequestError, SpoolError
 from gatewayd.model import InDoubtPolicy, Message, ReportVerdict, Retry, Segment, SimIdentity
-from gatewayd.spool import schema
+from gatewayd.spool import schema, upkeep
 from gatewayd.spool.accept import Idempotency
 from gatewayd.spool.inbound import NewPart
 from gatewayd.spool.reports import NewReport
 from gatewayd.spool.retry import RetryPolicy
 from gatewayd.spool.store import PAUSED, Store
 from gatewayd.spool.work import Line, Rules, Want
-from tests.spool.helpers import FakeClock, Spool, message, open_spool, want
+from tests.spool.helpers import FakeClock, LosesAnswers, Spool, message, open_spool, want
 
 m, s, a, e = schema.messages.c, schema.segments.c, schema.attempts.c, schema.events.c
 
@@ -401,9 +401,10 @@ async def test_a_claim_nobody_got_goes_back(database_url: str) -> None:
     async with open_spool(database_url) as spool:
         line = await spool.sim()
         (message_id,) = await spool.accept()
-        assert await spool.claim(line) is not None
+        claim = await spool.claim(line)
+        assert claim is not None
         assert await spool.store.give_back(Line("other", 99), None) == 0
-        assert await spool.store.give_back(line, message_id) == 0, "what the channel holds is not given back"
+        assert await spool.store.give_back(line, claim) == 0, "what the channel holds is not given back"
         assert await spool.store.give_back(line, None) == 1
         again = await spool.claim(line)
         assert again is not None
@@ -502,3 +503,400 @@ async def test_the_writer_forgets_what_it_read_ahead_when_a_batch_is_rolled_back
             rest = await spool.claim(line, spool.sent(rest))
         assert seen == [*ids[1:], *accepted]
         assert want(line).serves
+
+
+async def test_a_claim_of_the_same_message_that_nobody_got_goes_back(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcome of segment 1 and the intent of 2 share a commit of which nobody knows whether it took place."""
+    async with open_spool(sqlite_url) as spool:
+        line = await spool.sim()
+        (message_id,) = await spool.accept(message(segments=2))
+        first = await spool.claim(line)
+        assert first is not None
+        LosesAnswers(monkeypatch, spool.database).times = 1
+        with pytest.raises(SpoolError):
+            await spool.claim(line, spool.sent(first))
+        assert (await state_of(spool, message_id))[2] == ["SUBMITTED", "SUBMITTING"]
+        assert await spool.store.give_back(line, first) == 1
+        second = await spool.claim(line, spool.sent(first))
+        assert second is not None
+        assert (second.message_id, second.segment.seq, second.attempt) == (message_id, 2, 2)
+
+
+async def test_what_counts_between_two_messages_to_a_number_is_the_channels_plan(database_url: str) -> None:
+    """Accepted as one segment, and this channel makes two of it: they do not go out beside another message."""
+    async with open_spool(database_url) as spool:
+        line, other = await spool.sim("m0"), await spool.sim("m1")
+        _, grows = await spool.accept(message(), message())
+
+        def two(message: Message) -> list[Segment]:
+            return [Segment(message, seq, 2) for seq in (1, 2)]
+
+        wide = Want(lambda lane: lane.open_to(other.channel, other.sim_id), two)
+        first = await spool.claim(line)
+        assert first is not None
+        assert (await spool.store.work(other, None, wide)).claim is None
+        await spool.store.work(line, spool.sent(first), None)
+        taken = await spool.store.work(other, None, wide)
+        assert taken.claim is not None
+        assert (taken.claim.message_id, taken.claim.segment.total) == (grows, 2)
+
+
+async def test_a_message_under_way_whose_plan_changed_ends_and_stops_no_other(database_url: str) -> None:
+    async with open_spool(database_url) as spool:
+        line = await spool.sim()
+        long, good = await spool.accept(message("+59890000001", segments=2), message("+59890000002"))
+        first = await spool.claim(line)
+        assert first is not None
+
+        def one(message: Message) -> list[Segment]:
+            return [Segment(message, 1, 1)]
+
+        taken = await spool.store.work(line, spool.sent(first), Want(lambda lane: True, one))
+        assert taken.claim is not None
+        assert taken.claim.message_id == good
+        assert await state_of(spool, long) == (5, "undelivered", ["SUBMITTED", "FAILED"])
+
+
+@pytest.mark.parametrize("damage", ["UPDATE messages SET class = 'x' ", "UPDATE segments SET state = 'x' ", None])
+async def test_a_malformed_message_is_kept_back_and_stops_no_other(database_url: str, damage: str | None) -> None:
+    """Promise 4: one malformed row, and one that our own code cannot deal with."""
+    async with open_spool(database_url) as spool:
+        line = await spool.sim()
+        bad, good = await spool.accept(message("+59890000001"), message("+59890000002"))
+        if damage:
+            where = f"WHERE {'id' if 'messages' in damage else 'message_id'} = {bad}"
+            await spool.store.writer.run(lambda tx: tx.control(damage + where))
+
+        def buggy(message: Message) -> list[Segment]:
+            if message.id == bad:
+                raise ZeroDivisionError("a bug")
+            return [Segment(message, 1, 1)]
+
+        taken = await spool.store.work(line, None, Want(lambda lane: True, buggy))
+        assert taken.claim is not None
+        assert taken.claim.message_id == good
+        assert await spool.claim(line, spool.sent(taken.claim)) is None
+        reason = (await spool.rows(select(m.reason).where(m.id == bad)))[0][0]
+        assert reason.startswith("kept back, it cannot be dealt with")
+        assert await spool.rows(
+            select(e.event).where(e.message_id == bad, (e.event == "held") | (e.event == "set aside"))
+        )
+
+
+async def test_a_malformed_row_does_not_stop_the_clock(database_url: str) -> None:
+    async with open_spool(database_url, in_doubt_wait_ms=1000) as spool:
+        line = await spool.sim()
+        ids = await spool.accept(*[message(f"+5989000000{i}") for i in range(3)])
+        for _ in ids:
+            claim = await spool.claim(line)
+            assert claim is not None
+            await spool.store.work(line, spool.doubtful(claim), None)
+        expires = spool.clock.ms + 1000
+        bad, late = await spool.accept(message(expires_at=expires), message(expires_at=expires))
+        await spool.store.writer.run(
+            lambda tx: tx.control(f"UPDATE messages SET in_doubt = 'x', admission = 'x' WHERE id IN ({ids[0]}, {bad})")
+        )
+        await spool.store.writer.run(
+            lambda tx: tx.control(f"UPDATE segments SET state = 'DELIVERED' WHERE message_id = {ids[1]}")
+        )
+        spool.clock.ms += 1000
+        again = await spool.store.advance()
+        assert (await state_of(spool, ids[2]))[0] == 8
+        assert (await state_of(spool, late))[0] == 6
+        assert again is None or again > spool.clock.ms, "what cannot be dealt with does not come up again and again"
+
+
+async def test_an_outcome_that_cannot_be_applied_does_not_hold_the_channel(database_url: str) -> None:
+    async with open_spool(database_url) as spool:
+        line = await spool.sim()
+        bad, good = await spool.accept(message("+59890000001"), message("+59890000002"))
+        claim = await spool.claim(line)
+        assert claim is not None
+        await spool.store.writer.run(
+            lambda tx: tx.control(f"UPDATE segments SET state = 'CANCELLED' WHERE message_id = {bad}")
+        )
+        following = await spool.claim(line, spool.sent(claim))
+        assert following is not None
+        assert following.message_id == good
+        events = await spool.rows(select(e.event).where(e.message_id == bad).order_by(e.id))
+        assert events[-1] == ("outcome not applied",)
+
+
+async def test_an_outcome_belongs_to_the_sim_it_was_sent_with(database_url: str) -> None:
+    """The SIM was changed while the outcome waited for a spool that took no writes."""
+    async with open_spool(database_url) as spool:
+        line = await spool.sim()
+        (message_id,) = await spool.accept(message(segments=2))
+        claim = await spool.claim(line)
+        assert claim is not None
+        await spool.store.work(Line(line.channel, 0), spool.sent(claim), None)
+        assert await spool.rows(select(m.sim_id)) == [(line.sim_id,)]
+        other = await spool.sim("m1")
+        assert await spool.claim(other) is None, "the rest stays with the SIM that sent the first"
+        rest = await spool.claim(line)
+        assert rest is not None
+        assert rest.message_id == message_id
+
+
+async def test_a_used_key_with_another_body_disturbs_nobody(database_url: str) -> None:
+    async with open_spool(database_url) as spool:
+        key = Idempotency("app", "k", b"1" * 32, lambda ids: "")
+        await spool.store.accept([message()], key)
+        clash = Idempotency("app", "k", b"2" * 32, lambda ids: "")
+        with pytest.raises(RequestError):
+            await spool.store.accept([message()], clash)
+        assert spool.store.writer.stats.replays == 0
+
+
+async def test_two_rows_that_turn_out_to_be_one_sim_are_no_error(database_url: str) -> None:
+    """Once only its ICCID could be read, once only its IMSI."""
+    async with open_spool(database_url) as spool:
+        first = await spool.store.see_sim("m0", SimIdentity("8959A", ""), "")
+        second = await spool.store.see_sim("m1", SimIdentity("", "748A"), "")
+        assert first.sim_id != second.sim_id
+        both = await spool.store.see_sim("m0", SimIdentity("8959A", "748A"), "")
+        assert (both.sim_id, both.changed) == (first.sim_id, False)
+
+
+async def test_a_late_result_settles_the_doubt_that_expects_it_and_no_old_one(database_url: str) -> None:
+    async with open_spool(database_url) as spool:
+        line = await spool.sim()
+        ids = await spool.accept(*[message(f"+5989000000{i}", in_doubt=InDoubtPolicy.HOLD) for i in range(4)])
+        claim = await spool.claim(line)
+        assert claim is not None
+        claim = await spool.claim(line, spool.sent(claim, ref=7))
+        assert claim is not None
+        claim = await spool.claim(line, spool.doubtful(claim))  # expects 8
+        assert claim is not None
+        claim = await spool.claim(line, spool.doubtful(claim))  # 8 or 9
+        assert claim is not None
+        assert await spool.store.late_result(line.sim_id, 8) == ids[1]
+        assert await spool.store.late_result(line.sim_id, 9) == ids[2]
+        await spool.store.work(line, spool.doubtful(claim), None)
+        spool.clock.ms += 86_400_000
+        assert await spool.store.late_result(line.sim_id, 10) is None
+
+
+async def test_a_second_doubt_in_a_row_is_settled_by_whatever_reference_comes(database_url: str) -> None:
+    async with open_spool(database_url) as spool:
+        line = await spool.sim()
+        ids = await spool.accept(*[message(f"+5989000000{i}") for i in range(3)])
+        claim = await spool.claim(line)
+        assert claim is not None
+        for _ in range(2):
+            claim = await spool.claim(line, spool.doubtful(claim) if claim.message_id > ids[0] else spool.sent(claim))
+            assert claim is not None
+        await spool.store.work(line, spool.doubtful(claim), None)
+        assert (await spool.store.report(report(line, 9, "+59890000002"))).message_id == ids[2]
+        assert (await spool.store.report(report(line, 8, "+59890000001"))).message_id == ids[1]
+
+
+async def test_a_late_result_finds_the_report_that_came_before_it(database_url: str) -> None:
+    async with open_spool(database_url) as spool:
+        line = await spool.sim()
+        ids = await spool.accept(message("+59890000001"), message("+59890000002", report=False))
+        claim = await spool.claim(line)
+        assert claim is not None
+        claim = await spool.claim(line, spool.sent(claim, ref=7))
+        assert claim is not None
+        await spool.store.work(line, spool.doubtful(claim), None)
+        assert (await spool.store.report(report(line, 20, "+59890000002"))).message_id is None, "8 was expected"
+        assert await spool.store.late_result(line.sim_id, 20) == ids[1]
+        assert await state_of(spool, ids[1]) == (2, "delivered", ["DELIVERED"])
+
+
+async def test_a_late_result_without_a_report_asked_for_waits_for_none(database_url: str) -> None:
+    async with open_spool(database_url, report_wait_ms=1000) as spool:
+        line = await spool.sim()
+        (message_id,) = await spool.accept(message(report=False))
+        claim = await spool.claim(line)
+        assert claim is not None
+        await spool.store.work(line, spool.doubtful(claim), None)
+        await spool.store.late_result(line.sim_id, 20)
+        spool.clock.ms += 1000
+        await spool.store.advance()
+        assert await state_of(spool, message_id) == (2, "none", ["SUBMITTED"])
+
+
+async def test_a_report_after_days_finds_its_segment_however_often_the_reference_came_round(database_url: str) -> None:
+    async with open_spool(database_url) as spool:
+        line = await spool.sim()
+        first, *_ = await spool.accept(*[message(f"+598900{i:05}") for i in range(120)])
+        claim = await spool.claim(line)
+        while claim is not None:
+            spool.clock.ms += 1000
+            claim = await spool.claim(line, spool.sent(claim, ref=7))
+        assert (await spool.store.report(report(line, 7, "090000000"))).message_id == first
+
+
+async def test_a_report_that_overtakes_its_receipt_is_not_taken_for_an_older_ones(database_url: str) -> None:
+    """The number got a message with the same TP-MR hours ago, and that one has its report."""
+    async with open_spool(database_url) as spool:
+        line = await spool.sim()
+        old, new = await spool.accept(message(), message())
+        claim = await spool.claim(line)
+        assert claim is not None
+        await spool.store.work(line, spool.sent(claim, ref=7), None)
+        await spool.store.report(report(line, 7, scts_ms=spool.clock.ms))
+        spool.clock.ms += 6 * 3_600_000
+        claim = await spool.claim(line)
+        assert claim is not None
+        await spool.store.report(report(line, 7, scts_ms=spool.clock.ms, raw="other", listing="l2"))
+        await spool.store.work(line, spool.sent(claim, ref=7), None)
+        assert await state_of(spool, old) == (2, "delivered", ["DELIVERED"])
+        assert await state_of(spool, new) == (2, "delivered", ["DELIVERED"])
+
+
+async def test_a_clock_that_goes_back_leaves_nothing_waiting_for_years(database_url: str) -> None:
+    clock = FakeClock()
+    right = clock.ms
+    clock.ms += 4 * 365 * 86_400_000
+    async with open_spool(database_url, clock=clock, in_doubt_wait_ms=900_000) as spool:
+        line = await spool.sim()
+        later, doubt = await spool.accept(message("+59890000001"), message("+59890000002"))
+        scheduled, *_ = await spool.accept(message("+59890000003", not_before=clock.ms + 1000))
+        claim = await spool.claim(line)
+        assert claim is not None
+        claim = await spool.claim(line, spool.not_sent(claim))
+        assert claim is not None
+        await spool.store.work(line, spool.doubtful(claim), None)
+        await spool.store.advance()
+        clock.ms = right
+        assert await spool.store.advance() == right + 10_000, "the first back-off"
+        clock.ms += 900_000
+        await spool.store.advance()
+        assert (await state_of(spool, doubt))[0] == 8
+        assert (await state_of(spool, doubt))[2] == ["ABANDONED"]
+        claim = await spool.claim(line)
+        assert claim is not None
+        assert claim.message_id == later
+        assert await spool.claim(line) is None
+        assert (await state_of(spool, scheduled))[2] == ["QUEUED"]
+
+
+async def test_a_start_with_the_clock_behind_the_spool_counts_from_now(database_url: str) -> None:
+    clock = FakeClock()
+    async with open_spool(database_url, clock=clock) as spool:
+        line = await spool.sim()
+        await spool.accept()
+        claim = await spool.claim(line)
+        assert claim is not None
+        await spool.store.work(line, spool.not_sent(claim), None)
+    clock.ms -= 365 * 86_400_000
+    async with open_spool(database_url, clock=clock) as spool:
+        assert await spool.store.advance() == clock.ms + 10_000
+
+
+async def test_resend_is_bounded(database_url: str) -> None:
+    async with open_spool(database_url, in_doubt_wait_ms=1000, retry=RetryPolicy(attempts=3)) as spool:
+        line = await spool.sim()
+        (message_id,) = await spool.accept(message(in_doubt=InDoubtPolicy.RESEND))
+        times = 0
+        while (claim := await spool.claim(line)) is not None:
+            times += 1
+            await spool.store.work(line, spool.doubtful(claim), None)
+            spool.clock.ms += 1000
+            await spool.store.advance()
+        assert times == 3
+        assert (await state_of(spool, message_id))[2] == ["ABANDONED"]
+
+
+async def test_old_keys_are_forgotten_a_bounded_step_at_a_time(database_url: str) -> None:
+    async with open_spool(database_url) as spool:
+        for n in range(2):
+            await asyncio.gather(
+                *[
+                    spool.store.accept([], Idempotency("app", f"{n}-{i}", b"", lambda ids: ""))
+                    for i in range(upkeep.STEP)
+                ]
+            )
+        spool.clock.ms += upkeep.KEY_LIFE_MS + 1
+        again = Idempotency("app", "new", b"", lambda ids: "")
+        await spool.store.accept([], again)
+        assert await spool.store.advance() == spool.clock.ms, "there is more"
+        await spool.store.advance()
+        assert await spool.store.advance() is None
+        assert await spool.rows(select(schema.idempotency.c.key)) == [("new",)]
+
+
+async def test_an_inbound_message_written_again_after_a_lost_answer_is_one(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_spool(sqlite_url) as spool:
+        LosesAnswers(monkeypatch, spool.database).times = 1
+        part = NewPart("m0", 1, "07AB", "l1", "SM", 3, text="hello")
+        with pytest.raises(SpoolError):
+            await spool.store.receive(part)
+        assert (await spool.store.receive(part)).duplicate_of is None
+        assert len(await spool.rows(select(schema.inbound_parts.c.id))) == 1
+
+
+async def test_of_equal_messages_in_a_reading_as_many_are_new_as_were_not_there_before(database_url: str) -> None:
+    """DESIGN §7: two copies in one listing are two messages, also where one of them had come before."""
+    async with open_spool(database_url) as spool:
+
+        async def read(listing: str, *indexes: int) -> list[bool]:
+            return [
+                (await spool.store.receive(NewPart("m0", 1, "07AB", listing, "SM", index))).duplicate_of is not None
+                for index in indexes
+            ]
+
+        assert await read("l1", 1) == [False]
+        assert await read("l2", 1, 2) == [True, False]
+        assert await read("l3", 1, 2, 3) == [True, True, False]
+
+
+async def test_text_that_an_engine_cannot_keep_is_kept_without_what_it_cannot(database_url: str) -> None:
+    """Promise 3: on PostgreSQL a text has no NUL. Refused, it would lie on the SIM and stop the channel for ever."""
+    async with open_spool(database_url) as spool:
+        line = await spool.sim()
+        part = NewPart(
+            "m0", line.sim_id, "07\0AB", "l1", originator="a\0", text="a\0b\ud83d\U0001f600", user_data=b"\0"
+        )
+        await spool.store.receive(part)
+        kept = await spool.rows(select(schema.inbound_parts.c.text, schema.inbound_parts.c.user_data))
+        assert [(text, bytes(data)) for text, data in kept] == [("a\ufffdb\ufffd\U0001f600", b"\0")]
+        assert (await spool.store.report(report(line, 1, "a\0", raw="\0"))).message_id is None
+
+
+async def test_a_claim_asks_nothing_of_lanes_that_ran_empty(database_url: str) -> None:
+    """DESIGN §4: it costs the same with two lanes and with thousands."""
+    async with open_spool(database_url) as spool:
+        lines = [await spool.sim(f"m{i}") for i in range(30)]
+        for line in lines:
+            await spool.accept(message(channel=line.channel))
+        assert await spool.claim(Line("none", 99)) is None
+        for line in lines[:29]:
+            assert await spool.claims(line)
+        filled = await spool.store.writer.run(lambda tx: [lane.channel for lane in spool.store._book.filled(tx)])
+        assert set(filled) <= {"m29", ""}
+        await spool.accept(message(channel="m3"))
+        assert await spool.claims(lines[3]), "one that is filled again is found again"
+
+
+async def test_a_number_is_free_again_when_the_message_under_way_does_not_get_on(database_url: str) -> None:
+    """Its doubt is held for an operator, or its SIM is gone: what is for the same number does not wait for ever."""
+    async with open_spool(database_url, in_doubt_wait_ms=900_000) as spool:
+        line, other = await spool.sim("m0"), await spool.sim("m1")
+        await spool.accept(message("+59890000001", segments=2, in_doubt=InDoubtPolicy.HOLD))
+        await spool.accept(message("+59890000002", segments=2))
+        held = await spool.claim(line)
+        assert held is not None
+        gone = await spool.claim(line, spool.doubtful(held))
+        assert gone is not None
+        await spool.store.work(line, spool.sent(gone), None)
+        behind = await spool.accept(message("+59890000001"), message("+59890000002"))
+        assert await spool.claim(other) is None
+        due = spool.clock.ms + 900_000
+        assert await spool.store.advance() == due
+        spool.clock.ms = due - 1
+        await spool.store.advance()
+        assert await spool.claim(other) is None
+        spool.clock.ms = due
+        await spool.store.advance()
+        assert await spool.claims(other) == list(behind)
+        rest = await spool.claim(line)
+        assert rest is not None, "and when the SIM is back, the rest of the message goes on"
+        assert (rest.segment.message.to, rest.segment.seq) == ("+59890000002", 2)

@@ -6,6 +6,9 @@ import asyncio
 import resource
 import signal
 import sqlite3
+import threading
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +16,12 @@ from sqlalchemy import select
 
 from gatewayd.errors import SpoolError
 from gatewayd.spool import engine, schema
+from gatewayd.spool import writer as writer_module
 from gatewayd.spool.engine import Statement, open_database
-from gatewayd.spool.writer import Tx, Writer
-from tests.spool.helpers import message, open_spool
+from gatewayd.spool.store import Store
+from gatewayd.spool.work import Rules
+from gatewayd.spool.writer import BATCH_ROWS, Tx, Writer
+from tests.spool.helpers import LosesAnswers, message, open_spool
 
 IDS = select(schema.messages.c.id)
 
@@ -117,3 +123,117 @@ async def test_each_engines_statements_are_compiled_once(database_url: str) -> N
     sql, constants = database.compiled(statement)
     assert list(constants.values()) == [2]
     assert "queue" in sql
+
+
+async def test_what_is_urgent_does_not_queue_behind_bulk(sqlite_url: str) -> None:
+    """Promise 6: a channel's next message waits for the batch under way, not for all that was posted before."""
+    async with open_spool(sqlite_url) as spool:
+        writer, order, go = spool.store.writer, list[str](), threading.Event()
+        begun = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def under_way(tx: Tx) -> None:
+            loop.call_soon_threadsafe(begun.set)
+            go.wait(10)
+
+        first = asyncio.create_task(writer.run(under_way))
+        await begun.wait()
+        bulk = [asyncio.create_task(writer.run(lambda tx: order.append("bulk"), rows=BATCH_ROWS)) for _ in range(20)]
+        await asyncio.sleep(0)
+        urgent = asyncio.create_task(writer.run(lambda tx: order.append("urgent"), urgent=True))
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(first, *bulk, urgent)
+        assert order.index("urgent") == 0
+
+
+async def test_what_is_urgent_does_not_keep_the_rest_out_for_ever(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "BATCH_TIME_S", 0.0)  # a batch holds one operation
+    async with open_spool(sqlite_url) as spool:
+        done = False
+
+        async def channel() -> None:
+            while not done:
+                await spool.store.writer.run(lambda tx: time.sleep(0.002), urgent=True)  # as a claim takes
+
+        channels = [asyncio.create_task(channel()) for _ in range(20)]
+        try:
+            await asyncio.wait_for(spool.accept(), 10)
+        finally:
+            done = True
+            await asyncio.gather(*channels)
+
+
+async def test_a_commit_whose_answer_is_lost_is_asked_about_or_told_to_everybody(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 1: PostgreSQL can say whether it took place; SQLite cannot, and then all have to look again."""
+    async with open_spool(database_url) as spool:
+        lost = LosesAnswers(monkeypatch, spool.database)
+        lost.times = 1
+        if isinstance(spool.database, engine.SqliteDatabase):
+            with pytest.raises(SpoolError):
+                await spool.accept()
+        else:
+            assert len(await spool.accept()) == 1
+        assert len(await spool.rows(IDS)) == 1, "it did take place"
+        assert any(notices.everything or notices.lanes for notices in spool.notices), "and somebody is told"
+
+
+async def test_callers_are_answered_whatever_the_listener_does(sqlite_url: str) -> None:
+    database = open_database(sqlite_url)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+
+    def bad(notices: object) -> None:
+        raise ValueError("a bug")
+
+    writer = Writer(database, on_commit=bad)
+    await writer.start()
+    try:
+        assert await asyncio.wait_for(writer.run(lambda tx: 7), 10) == 7
+    finally:
+        await writer.stop()
+
+
+async def test_a_lost_server_is_found_again_and_its_lock_taken(postgres_url: str) -> None:
+    async with open_spool(postgres_url) as spool:
+        for _ in range(3):
+            _kill_writers(postgres_url)
+            assert len(await spool.accept()) == 1, "it died idle: nobody need notice"
+        second = Store(open_database(postgres_url), "gw1", spool.clock, Rules())
+        with pytest.raises(SpoolError, match="one at a time"):
+            await second.open()
+        _kill_writers(postgres_url)
+
+
+async def test_a_guarded_step_that_fails_is_undone_alone(database_url: str) -> None:
+    """Promise 4: one malformed row."""
+    async with open_spool(database_url) as spool:
+
+        def operation(tx: Tx) -> list[str]:
+            def step(name: str) -> str:
+                tx.add(schema.audit, {"at": 1, "actor": name, "action": "x", "detail": ""})
+                if name == "b":
+                    tx.notices.at(5)
+                    raise ValueError(name)
+                return name
+
+            return [tx.guard(partial(step, name), lambda error: f"not {error}") for name in "abc"]
+
+        spool.notices.clear()
+        assert await spool.store.writer.run(operation) == ["a", "not b", "c"]
+        assert await spool.rows(select(schema.audit.c.actor).order_by(schema.audit.c.id)) == [("a",), ("c",)]
+        assert all(notices.due_at is None for notices in spool.notices)
+
+
+def _kill_writers(url: str) -> None:
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name LIKE %s",
+            ("gatewayd % writer",),
+        )

@@ -68,6 +68,7 @@ async def simulator_process(
         *(str(part) for pair in arguments.items() for part in pair),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        process_group=0,  # Ctrl-C at the terminal is for who uses it: the modems stay until that one is done
     )
     try:
         lines = await _until_ready(process)

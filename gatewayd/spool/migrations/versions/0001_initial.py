@@ -211,12 +211,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("expires_at IS NOT NULL AND queue > 0"),
     )
     op.create_index(
-        "ix_messages_later",
+        "ix_messages_put_off",
         "messages",
         ["due_at"],
         unique=False,
-        sqlite_where=sa.text("queue = 1"),
-        postgresql_where=sa.text("queue = 1"),
+        sqlite_where=sa.text("queue IN (1, 3)"),
+        postgresql_where=sa.text("queue IN (1, 3)"),
     )
     op.create_index("ix_messages_state", "messages", ["state", "id"], unique=False)
     op.create_table(
@@ -297,13 +297,22 @@ def upgrade() -> None:
         sa.Column("tp_status", sa.SmallInteger(), nullable=False),
         sa.Column("discharged_at", sa.BigInteger(), nullable=True),
         sa.Column("raw", sa.Text(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("listing", sa.Text(), nullable=False),
         sa.Column("message_id", sa.BigInteger(), nullable=True),
         sa.Column("seq", sa.SmallInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("ix_status_reports_digest", "status_reports", ["sim_id", "digest"], unique=False)
     op.create_index("ix_status_reports_message", "status_reports", ["message_id"], unique=False)
-    op.create_index("ix_status_reports_mr", "status_reports", ["sim_id", "tp_mr", "received_at"], unique=False)
+    op.create_index(
+        "ix_status_reports_waiting",
+        "status_reports",
+        ["sim_id", "tp_mr", "received_at"],
+        unique=False,
+        sqlite_where=sa.text("message_id IS NULL"),
+        postgresql_where=sa.text("message_id IS NULL"),
+    )
     queue_due = sa.text("queue = 2")
     op.create_index(
         "ix_messages_claim",
