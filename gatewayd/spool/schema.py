@@ -257,7 +257,7 @@ status_reports = Table(
     Column("message_id", BigInteger),  # NULL: matches nothing yet
     Column("seq", SmallInteger),
     Index("ix_status_reports_digest", "sim_id", "digest"),
-    Index("ix_status_reports_waiting", "sim_id", "tp_mr", "received_at", sqlite_where=text("message_id IS NULL"),
+    Index("ix_status_reports_waiting", "sim_id", "received_at", sqlite_where=text("message_id IS NULL"),
           postgresql_where=text("message_id IS NULL")),
     Index("ix_status_reports_message", "message_id"),
 )  # fmt: skip

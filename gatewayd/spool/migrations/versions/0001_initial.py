@@ -308,7 +308,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_status_reports_waiting",
         "status_reports",
-        ["sim_id", "tp_mr", "received_at"],
+        ["sim_id", "received_at"],
         unique=False,
         sqlite_where=sa.text("message_id IS NULL"),
         postgresql_where=sa.text("message_id IS NULL"),
