@@ -137,7 +137,9 @@ async def test_an_unplugged_modem_comes_back_and_what_it_had_is_settled_by_the_r
             return (await gateway.channels())[0]["state"] != "ready"
 
         await until(gone)
-        message = await gateway.message(victim)
+        message = await gateway.until(
+            victim, lambda found: found["segments"][0]["state"] != "SUBMITTING" and len(found["events"]) > 1
+        )
         if in_doubt:
             assert message["state"] == 8, message
         elif in_doubt is False:
