@@ -595,6 +595,25 @@ async def test_what_is_delivered_directly(tmp_path: Path) -> None:
         assert "AT+CNMA" not in peer.heard
 
 
+async def test_a_report_is_passed_on_while_a_submission_holds_the_port_and_when_the_session_ends(
+    tmp_path: Path,
+) -> None:
+    """It lies nowhere else: waiting behind the submission it would be lost with the session."""
+    async with peer_at(tmp_path) as peer, opened(peer, submit_timeout_s=60) as channel:
+        peer.answers["PDU"] = b""
+        sending = asyncio.create_task(refused(channel))
+        await peer.until(lambda: "PDU" in peer.heard)
+        sink = Collector(refuse=(1,))  # the spool takes no writes just then
+        async with running(channel, sink):
+            await sink.until(lambda: sink.states == ["ready"])  # from here on it waits for the port, to list the stores
+            peer.urc("+CDS: 25", REPORT)
+            await sink.until(lambda: len(sink.received) == 1)
+            assert not sending.done()
+            peer.unplug()
+            assert (await within(sending)).outcome is Outcome.IN_DOUBT
+            await sink.until(lambda: len(sink.received) == 2)  # offered once more before the session is over
+
+
 async def test_direct_delivery_is_acknowledged_where_it_was_chosen(tmp_path: Path) -> None:
     async with peer_at(tmp_path) as peer:
         peer.answers.update({"AT+CSMS=1": ok("+CSMS: 1,1,1"), "AT+CNMI=2,2,0,1,0": ok(), "AT+CNMA": ok()})

@@ -159,10 +159,6 @@ class Engine:
         self._events: list[Event] = []
 
     @property
-    def outstanding(self) -> Command | None:
-        return self._command
-
-    @property
     def owed(self) -> bool:
         """Whether a URC announced a line that has not come: no command may be started before it did (sheet §1)."""
         return bool(self._urc_header or self._open_text)
