@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatewayd.config.addresses import Listen
-from gatewayd.config.files import check_files, read_secret, warnings
+from gatewayd.config.files import TlsFiles, check_files, read_secret, read_signing_key, tls_files, warnings
 from gatewayd.config.models import (
     Channel,
     ChannelType,
@@ -24,15 +24,19 @@ from gatewayd.config.models import (
     Retries,
     Sim,
     Spool,
+    Tls,
+    TlsVersion,
 )
 from gatewayd.config.shape import json_schema as _json_schema
 from gatewayd.config.shape import manual as _manual
 from gatewayd.config.tree import build, sorted_faults
+from gatewayd.config.webhooks import Callbacks, Webhook
 from gatewayd.config.yaml_lines import MAX_OCTETS, Document, key_path, read_document
 from gatewayd.errors import ConfigError, Fault
 
 __all__ = [
     "DEFAULT_PATH",
+    "Callbacks",
     "Channel",
     "ChannelType",
     "Config",
@@ -47,6 +51,10 @@ __all__ = [
     "Retries",
     "Sim",
     "Spool",
+    "Tls",
+    "TlsFiles",
+    "TlsVersion",
+    "Webhook",
     "check",
     "examine",
     "json_schema",
@@ -54,6 +62,8 @@ __all__ = [
     "manual",
     "parse",
     "read_secret",
+    "read_signing_key",
+    "tls_files",
 ]
 
 DEFAULT_PATH = Path("/etc/gatewayd/gatewayd.yaml")

@@ -8,10 +8,11 @@ docs/configuration.md and the JSON Schema.
 from __future__ import annotations
 
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gatewayd.config.addresses import (
     SOCKET_PATH,
@@ -27,10 +28,11 @@ from gatewayd.config.addresses import (
     SpoolUrl,
     TimeZone,
 )
-from gatewayd.config.units import Boolean, Choice, Digits, Duration, Integer, Label, Name, Size
+from gatewayd.config.dropins import Alertmanager, Kannel
+from gatewayd.config.section import Flag, Section
+from gatewayd.config.units import Choice, Digits, Duration, Integer, Label, Name, Size
+from gatewayd.config.webhooks import Callbacks, Webhook
 from gatewayd.model import InDoubtPolicy
-
-Flag = Annotated[bool, Boolean()]
 
 
 class LogLevel(StrEnum):
@@ -42,18 +44,19 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
+    JOURNAL = "journal"
+
+
 class ChannelType(StrEnum):
     """The kinds of channel this version drives."""
 
     MODEM = "modem"
-
-
-class Section(BaseModel):
-    """Base of all models. `later` are keys, `later_values` values of a key, that another version will know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
-    later: ClassVar[frozenset[str]] = frozenset()
-    later_values: ClassVar[dict[str, frozenset[str]]] = {}
 
 
 class InDoubt(Section):
@@ -93,6 +96,11 @@ class Logging(Section):
 
     level: Annotated[LogLevel, Choice(LogLevel, {})] = Field(
         default=LogLevel.INFO, description="The least important line shown."
+    )
+    format: Annotated[LogFormat, Choice(LogFormat, {})] = Field(
+        default=LogFormat.AUTO,
+        description="`text` or `json`: lines on standard error. `journal`: entries with fields in systemd's journal. "
+        "`auto`: the journal if systemd started the daemon with its output there, else text.",
     )
     mask: Flag = Field(default=True, description="Show telephone numbers and texts only in part.")
 
@@ -151,10 +159,31 @@ class Spool(Section):
     )
 
 
+class TlsVersion(StrEnum):
+    """The oldest version of TLS that is spoken."""
+
+    V1_2 = "1.2"
+    V1_3 = "1.3"
+
+
+class Tls(Section):
+    """HTTPS instead of HTTP on `http.listen`. The files are read again at a reload."""
+
+    cert_file: Annotated[Path, AbsolutePath()] = Field(
+        description="The certificate in PEM, the server's own first, then those that lead to the root (fullchain.pem)."
+    )
+    key_file: Annotated[Path, AbsolutePath()] = Field(
+        description="Its key in PEM, without a passphrase. Others must not be able to read it."
+    )
+    min_version: Annotated[TlsVersion, Choice(TlsVersion, {})] = Field(
+        default=TlsVersion.V1_2, description="Clients that only speak older versions are refused."
+    )
+
+
 class Http(Section):
     """The HTTP interface."""
 
-    later = frozenset({"tls", "tls_cert_file", "tls_key_file", "rate_limit"})
+    later = frozenset({"rate_limit"})
 
     listen: Annotated[Listen, ListenAddress()] = Field(
         default=Listen("127.0.0.1", 8080),
@@ -174,12 +203,25 @@ class Http(Section):
         description="Proxies whose `Forwarded` and `X-Forwarded-*` are believed. From anyone else such a request is "
         "never trusted without a key.",
     )
+    metrics_networks: tuple[Annotated[IpNetwork, Network()], ...] = Field(
+        default=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        max_length=1000,
+        description="Networks whose requests for `/metrics`, and for nothing else, need no API key: where Prometheus "
+        "runs. From elsewhere it needs a key with the scope read, or an address in `trusted_networks`.",
+    )
+    tls: Tls | None = Field(default=None, description="HTTPS instead of HTTP on `listen`. The control socket has none.")
     insecure_http: Flag = Field(
         default=False,
         description="Allow listening beyond this machine although keys and texts then travel in the clear.",
     )
     max_body_octets: Annotated[int, Size("1 KiB", "64 MiB")] = Field(
         default=1 << 20, validation_alias="max_body", description="The largest request body taken."
+    )
+    kannel: Kannel = Kannel()
+    alertmanager: Alertmanager = Alertmanager()
+    callbacks: Callbacks = Callbacks()
+    access_log: Flag = Field(
+        default=True, description="Log one line for each request (probes and the command line only at level `debug`)."
     )
 
 
@@ -255,7 +297,7 @@ class Config(Section):
     """A whole configuration."""
 
     later = frozenset(
-        {"schedules", "routes", "campaigns", "dialers", "providers", "teams", "inbound", "lists", "webhooks"}
+        {"schedules", "routes", "campaigns", "dialers", "providers", "teams", "inbound", "lists"}
     )
 
     gateway: Gateway = Gateway()
@@ -265,3 +307,6 @@ class Config(Section):
         default=(), description="SIMs that are known beforehand. Others are paired at first sight."
     )
     channels: tuple[Channel, ...] = Field(description="The modems.")
+    webhooks: tuple[Webhook, ...] = Field(
+        default=(), max_length=100, description="Who is told of events, besides the messages' own callbacks."
+    )

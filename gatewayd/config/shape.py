@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from gatewayd.config.models import Section
+from gatewayd.config.section import Section
 from gatewayd.config.units import Format
 
 

@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gatewayd.config.addresses import UNKNOWN_COUNTRY, Country, Iccid, ListenAddress, SpoolUrl
-from gatewayd.config.models import Config, Section
+from gatewayd.config.destinations import CallUrl, Reach, named_address
+from gatewayd.config.models import Config
+from gatewayd.config.section import Section
 from gatewayd.config.shape import Slot, slots
 from gatewayd.config.units import near
 from gatewayd.config.yaml_lines import Document, Path, Value, shown, walk_items
@@ -218,11 +220,11 @@ def _exposed(document: Document) -> None:
     listen = _get(http, "listen")
     if not isinstance(listen, str) or document.is_faulty(("http", "listen")):
         return
-    safe = ListenAddress().parse(listen).loopback
+    safe = ListenAddress().parse(listen).loopback or (isinstance(http, dict) and "tls" in http)
     if not safe and _get(http, "insecure_http") != "true" and not document.is_faulty(("http", "insecure_http")):
         reason = (
-            f"can be reached from other machines without TLS: set insecure_http: true if that is meant, or listen on "
-            f"127.0.0.1 behind a proxy with TLS (http.tls is {NOT_YET})"
+            "can be reached from other machines without TLS: give http.tls a cert_file and a key_file, set "
+            "insecure_http: true if that is meant, or listen on 127.0.0.1 behind a proxy with TLS"
         )
         document.fault(("http", "listen"), reason)
 
@@ -236,6 +238,32 @@ def _spool_password(document: Document) -> None:
         document.fault(("spool", "password_file"), "is only for postgresql://: remove it")
 
 
+def _alert_groups(document: Document) -> None:
+    first: dict[str, Path] = {}
+    enabled = [item.get("name") for _, item in _items(document, "channels") if item.get("enabled") != "false"]
+    groups = _get(_get(_get(document.root, "http"), "alertmanager"), "groups")
+    for index, group in walk_items(groups):
+        path: Path = ("http", "alertmanager", "groups", index)
+        name, channel = group.get("name"), group.get("channel")
+        if isinstance(name, str) and first.setdefault(name, path) != path:
+            line = document.line((*first[name], "name"))
+            document.fault((*path, "name"), f"{shown(name)} is that of line {line} already: names must differ")
+        if isinstance(channel, str) and channel not in enabled and not document.is_faulty(("channels",)):
+            document.fault((*path, "channel"), f"{shown(channel)} is no channel that is there and enabled")
+
+
+def _webhook_targets(document: Document) -> None:
+    """What can be said of an address without asking for a name's: else the first event would be a dead letter."""
+    for path, item in _items(document, "webhooks"):
+        url = item.get("url")
+        if not isinstance(url, str) or document.is_faulty((*path, "url")):
+            continue
+        address = named_address(CallUrl().parse(url))
+        reason = address and Reach(private=item.get("allow_private") == "true").refusal(address)
+        if reason:
+            document.fault((*path, "url"), f"{reason}: set allow_private: true if that is meant")
+
+
 _RULES: tuple[Callable[[Document], None], ...] = (
     _unique("channels", "name", str, "names must differ"),
     _unique("channels", "port", posixpath.normpath, "a port can have one channel"),
@@ -243,5 +271,8 @@ _RULES: tuple[Callable[[Document], None], ...] = (
     _unique("sims", "imsi", str, "a SIM can be listed once"),
     _sim_identity,
     _exposed,
+    _alert_groups,
     _spool_password,
+    _unique("webhooks", "name", str, "names must differ"),
+    _webhook_targets,
 )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 from aiohttp import web
 
@@ -11,19 +10,14 @@ from gatewayd import __version__
 from gatewayd.apikeys import Scope
 from gatewayd.clock import iso
 from gatewayd.errors import RequestError
-from gatewayd.http import idempotency, schemas, views
+from gatewayd.http import idempotency, parameters, schemas, views
 from gatewayd.http.auth import Principal
-from gatewayd.http.bodies import parse_json, read_body
 from gatewayd.http.context import CONTEXT, HttpContext
+from gatewayd.http.parameters import MAX_ID_DIGITS, PAGE, id_of, is_id, json_body, parameter, plain_text, query_of
 from gatewayd.http.problems import HttpProblem, answer_json, dumps
 from gatewayd.model import ChannelState, MessageState
-from gatewayd.spool.accept import NewMessage
-from gatewayd.spool.reader import MAX_PAGE
+from gatewayd.spool.accept import KeptMessage, NewMessage
 
-T = TypeVar("T")
-
-PAGE = 100
-_MAX_ID_DIGITS = 18  # what fits a 64-bit integer
 _MAX_QUERY_VALUE = 255
 _STATES = {**{str(state.value): state for state in MessageState}, **{name: s for s, name in views.STATE_NAMES.items()}}
 
@@ -33,7 +27,7 @@ async def new_messages(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     principal = context.authenticator.require(request, Scope.SEND)
     key = idempotency.key_of(request)
-    document = await _json(request, context)
+    document = await json_body(request, context)
     digest = idempotency.fingerprint("messages", document) if key is not None else b""
     if isinstance(document, list) and not 1 <= len(document) <= schemas.MAX_MESSAGES:
         detail = f"the array has {len(document)} messages; 1 to {schemas.MAX_MESSAGES} are taken"
@@ -47,15 +41,17 @@ async def new_messages(request: web.Request) -> web.Response:
             return first
         raise _none_accepted([result for result in results if isinstance(result, HttpProblem)], many)
 
-    def answer(ids: Sequence[int]) -> str:
+    def answer(kept: Sequence[KeptMessage]) -> str:
         if not many:
-            return dumps(views.accepted(ids[0], messages[0]))
-        next_id = iter(ids)
+            return dumps(views.accepted(kept[0], messages[0]))
+        following = iter(kept)
         items = [
-            views.accepted(next(next_id), result) if isinstance(result, NewMessage) else {"error": result.document()}
+            views.accepted(next(following), result) if isinstance(result, NewMessage) else {"error": result.document()}
             for result in results
         ]
-        return dumps({"items": items, "accepted": len(ids), "refused": len(results) - len(ids)})
+        blocked = sum(message.state is MessageState.BLOCKED for message in kept)
+        counts = {"accepted": len(kept) - blocked, "blocked": blocked, "refused": len(results) - len(kept)}
+        return dumps({"items": items, **counts})
 
     return await idempotency.keep(context, messages, principal.caller, key, digest, answer, 202)
 
@@ -88,10 +84,10 @@ async def message(request: web.Request) -> web.Response:
     context.authenticator.require(request, Scope.READ)
     given = request.match_info["idm"]
     found = None
-    if given.isascii() and given.isdigit() and len(given) <= _MAX_ID_DIGITS:
+    if is_id(given):
         found = await context.reader.message(int(given))
     if found is None:
-        raise HttpProblem(404, "not-found", f"there is no message {given[: _MAX_ID_DIGITS + 1]}")
+        raise HttpProblem(404, "not-found", f"there is no message {given[: MAX_ID_DIGITS + 1]}")
     control = context.control
     return answer_json(views.detail(found, control.channels(), control.paused(), context.clock.now_ms()))
 
@@ -100,15 +96,15 @@ async def messages(request: web.Request) -> web.Response:
     """A page of messages, in order of their ids."""
     context = request.app[CONTEXT]
     context.authenticator.require(request, Scope.READ)
-    query = _query(request, ("after", "limit", "state", "client_ref", "order"))
-    after = _parameter(query, "after", _id)
-    limit = _parameter(query, "limit", _limit) or PAGE
-    order = _parameter(query, "order", _order)
+    query = query_of(request, ("after", "limit", "state", "client_ref", "order"))
+    after = parameter(query, "after", id_of("the idm of a message"))
+    limit = parameter(query, "limit", parameters.limit) or PAGE
+    order = parameter(query, "order", parameters.order)
     found = await context.reader.messages(
         after=after,
         limit=limit + 1,
-        state=_parameter(query, "state", _state),
-        client_ref=_parameter(query, "client_ref", _client_ref),
+        state=parameter(query, "state", _state),
+        client_ref=parameter(query, "client_ref", _client_ref),
         descending=order == "desc",
     )
     page = found[:limit]
@@ -142,7 +138,7 @@ async def pause(request: web.Request) -> web.Response:
     principal = context.authenticator.require(request, Scope.ADMIN)
     reason = ""
     if request.can_read_body:
-        made, errors = schemas.check(schemas.Pause, await _json(request, context))
+        made, errors = schemas.check(schemas.Pause, await json_body(request, context))
         if not errors and not made.reason.isprintable():
             errors = [("reason", "has control characters in it; one line of text is expected")]
         if errors:
@@ -181,50 +177,6 @@ async def status(request: web.Request) -> web.Response:
     )
 
 
-async def _json(request: web.Request, context: HttpContext) -> Any:
-    body = await read_body(request, context.settings.max_body_octets, context.settings.body_timeout_s)
-    return parse_json(request.headers.get("Content-Type", ""), body)
-
-
-def _query(request: web.Request, names: Sequence[str]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for name, value in request.query.items():
-        if name not in names:
-            raise RequestError(name[:64], f"there is no such parameter; there are {', '.join(names)}")
-        if name in values:
-            raise RequestError(name, "is given more than once")
-        values[name] = value
-    return values
-
-
-def _parameter(query: dict[str, str], name: str, parse: Callable[[str], T]) -> T | None:
-    value = query.get(name)
-    if value is None:
-        return None
-    try:
-        return parse(value)
-    except ValueError as error:
-        raise RequestError(name, f"{error} is expected") from None
-
-
-def _id(value: str) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= _MAX_ID_DIGITS):
-        raise ValueError("the idm of a message")
-    return int(value)
-
-
-def _limit(value: str) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= 4 and 1 <= int(value) <= MAX_PAGE):
-        raise ValueError(f"a number from 1 to {MAX_PAGE}")
-    return int(value)
-
-
-def _order(value: str) -> str:
-    if value not in {"asc", "desc"}:
-        raise ValueError("asc or desc")
-    return value
-
-
 def _state(value: str) -> MessageState:
     state = _STATES.get(value.lower().replace(" ", "_").replace("-", "_"))
     if state is None:
@@ -235,14 +187,6 @@ def _state(value: str) -> MessageState:
 
 
 def _client_ref(value: str) -> str:
-    if not 0 < len(value) <= _MAX_QUERY_VALUE or "\0" in value or not _encodable(value):
+    if not plain_text(value, _MAX_QUERY_VALUE):
         raise ValueError(f"a client_ref of 1 to {_MAX_QUERY_VALUE} characters")
     return value
-
-
-def _encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -9,11 +9,11 @@ from typing import Any
 
 from aiohttp import web
 
-from gatewayd.errors import RequestError
+from gatewayd.errors import GatewayError, RequestError
 from gatewayd.http.context import HttpContext
 from gatewayd.http.problems import HttpProblem, answer_json
 from gatewayd.router.submission import Caller
-from gatewayd.spool.accept import NewMessage
+from gatewayd.spool.accept import KeptMessage, NewMessage
 
 HEADER = "Idempotency-Key"
 REPLAYED = {"Idempotency-Replayed": "true"}
@@ -43,14 +43,31 @@ async def keep(
     caller: Caller,
     key: str | None,
     digest: bytes,
-    answer: Callable[[Sequence[int]], str],
+    answer: Callable[[Sequence[KeptMessage]], str],
     status: int,
 ) -> web.Response:
-    """Keep the messages, or give the answer of the first time; once the response is there they are on disk."""
-    accepted = await context.submitter.keep(messages, caller, idempotency_key=key, fingerprint=digest, answer=answer)
+    """Keep the messages, or give the answer of the first time; once the response is there they are on disk.
+
+    They count against the rate of the caller's key (429); an answer of the first time, and what is refused, does not.
+    """
+    try:
+        context.rates.take(caller.name, len(messages))
+    except HttpProblem:
+        first = await replayed(context, caller, key, digest, status)
+        if first is None:
+            raise
+        return first
+    try:
+        accepted = await context.submitter.keep(
+            messages, caller, idempotency_key=key, fingerprint=digest, answer=answer
+        )
+    except GatewayError:
+        context.rates.give_back(caller.name, len(messages))
+        raise
     if accepted.replayed is not None:
+        context.rates.give_back(caller.name, len(messages))
         return answer_json(accepted.replayed, status=status, headers=REPLAYED)
-    return answer_json(answer(accepted.ids), status=status)
+    return answer_json(answer(accepted.kept), status=status)
 
 
 async def replayed(

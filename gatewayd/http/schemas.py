@@ -15,8 +15,7 @@ from gatewayd.model import InDoubtPolicy, MessageClass
 from gatewayd.router.submission import MAX_CLIENT_REF, MAX_LABEL, MAX_PRIORITY, Submission
 
 MAX_MESSAGES = 1000  # in one request
-NOT_YET = frozenset({"callback_url"})
-"""Fields of the interface that this version does not act on: refused, never passed over in silence."""
+MAX_URL = 2048  # characters
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -82,6 +81,13 @@ class NewMessage(_Taken):
     client_ref: str | None = Field(
         None, min_length=1, max_length=MAX_CLIENT_REF, description="The caller's own id; need not be unique."
     )
+    callback_url: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_URL,
+        description="Is told by POST what becomes of the message: each `message.*` event, signed.",
+        examples=["https://app.example/sms/events"],
+    )
 
     def submission(self) -> Submission:
         return Submission(
@@ -96,6 +102,7 @@ class NewMessage(_Taken):
             report=self.report,
             campaign=self.campaign,
             client_ref=self.client_ref,
+            callback_url=self.callback_url,
         )
 
 
@@ -110,26 +117,14 @@ def check(model: type[_Taken], document: object) -> tuple[Any, list[tuple[str, s
     if not isinstance(document, dict):
         return None, [("", "a JSON object is expected")]
     known = {field.alias or name for name, field in model.model_fields.items()}
-    errors = [
-        (name[:64], _unknown(name, known)) for name in document if name not in known and not _empty(name, document)
-    ]
+    there_are = f"there is no such field; there are {', '.join(sorted(known))}"
+    errors = [(name[:64], there_are) for name in document if name not in known]
     try:
         made = model.model_validate({name: value for name, value in document.items() if name in known})
     except ValidationError as error:
         errors += [(str(fault["loc"][0]), _reason(fault)) for fault in error.errors(include_url=False)]
         return None, errors
     return (None, errors) if errors else (made, [])
-
-
-def _empty(name: str, document: dict[str, object]) -> bool:
-    """Whether a field that is not acted on asks for nothing."""
-    return name in NOT_YET and document[name] is None
-
-
-def _unknown(name: str, known: set[str]) -> str:
-    if name in NOT_YET:
-        return "not in this version"
-    return f"there is no such field; there are {', '.join(sorted(known))}"
 
 
 def _reason(fault: Any) -> str:
@@ -168,8 +163,9 @@ class Accepted(_Given):
     """A message that is on disk."""
 
     idm: int
-    state: int
+    state: int = Field(description="1 TO PROCESS, or 3 BLOCKED: the number has opted out, nothing is sent.")
     state_name: StateName
+    reason: str = Field(description="Why it is blocked; empty if it is not.")
     to: str = Field(description="The number as it is dialled.")
     segments: int
     alphabet: Literal["gsm7", "ucs2"]
@@ -187,6 +183,7 @@ class AcceptedMany(_Given):
 
     items: list[Accepted | Refused]
     accepted: int
+    blocked: int = Field(description="Kept as BLOCKED: their numbers have opted out.")
     refused: int
 
 
@@ -194,8 +191,9 @@ class SendSmsAccepted(_Given):
     """A message that is on disk."""
 
     idm: int
-    state: int
+    state: int = Field(description="1 TO PROCESS, or 3 BLOCKED: the number has opted out, nothing is sent.")
     state_name: StateName
+    reason: str = Field(description="Why it is blocked; empty if it is not.")
     segments: int
     campaign: str
     agent: str

@@ -14,6 +14,7 @@ from gatewayd.http.context import CONTEXT
 from gatewayd.http.problems import HttpProblem, dumps
 from gatewayd.http.views import accepted
 from gatewayd.router.submission import FieldNames, Submission
+from gatewayd.spool.accept import KeptMessage
 
 FIELDS = frozenset({"destination", "message", "campaign", "agent"})
 _NAMES = FieldNames(to="destination", text="message")
@@ -42,9 +43,9 @@ async def send_sms(request: web.Request) -> web.Response:
             raise
         return first
 
-    def answer(ids: Sequence[int]) -> str:
-        shown = accepted(ids[0], message)
-        names = ("idm", "state", "state_name", "segments")
+    def answer(kept: Sequence[KeptMessage]) -> str:
+        shown = accepted(kept[0], message)
+        names = ("idm", "state", "state_name", "reason", "segments")
         return dumps(
             {
                 **{name: shown[name] for name in names},

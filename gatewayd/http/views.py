@@ -10,18 +10,19 @@ from gatewayd.model import MessageState
 from gatewayd.router.control import ChannelView
 from gatewayd.router.explain import explain, report_text
 from gatewayd.spool import schema
-from gatewayd.spool.accept import NewMessage
+from gatewayd.spool.accept import KeptMessage, NewMessage
 from gatewayd.spool.reader import Counts, MessageDetail, MessageView
 
 STATE_NAMES = {state: state.name.lower() for state in MessageState}
 
 
-def accepted(idm: int, message: NewMessage) -> dict[str, Any]:
+def accepted(kept: KeptMessage, message: NewMessage) -> dict[str, Any]:
     """What was kept, for the one who submitted it."""
     return {
-        "idm": idm,
-        "state": MessageState.TO_PROCESS.value,
-        "state_name": STATE_NAMES[MessageState.TO_PROCESS],
+        "idm": kept.id,
+        "state": kept.state.value,
+        "state_name": STATE_NAMES[kept.state],
+        "reason": kept.reason,
         "to": message.to,
         "segments": message.segments,
         "alphabet": message.alphabet,

@@ -13,15 +13,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gatewayd import msglog
+from gatewayd import metrics, msglog
 from gatewayd.clock import Clock, iso
 from gatewayd.errors import ChannelLost, SpoolError, SubmitError
-from gatewayd.model import ChannelState, Outcome, SimIdentity
+from gatewayd.model import ChannelState, ChannelStatus, Outcome, SimIdentity
 from gatewayd.modems.channel import Channel, ChannelEvent, LateResult, Received, StateChanged
 from gatewayd.modems.supervisor import Supervisor
 from gatewayd.router.control import ChannelView
-from gatewayd.router.inbound import RETRY_S, Inbound, persistently
+from gatewayd.router.inbound import RETRY_S, Inbound, persistently, told
 from gatewayd.router.pacing import Pace, start_moment
+from gatewayd.spool.events import CHANNEL, GatewayEvent
 from gatewayd.spool.lanes import Lane
 from gatewayd.spool.store import PAUSED, Store
 from gatewayd.spool.work import Claim, Line, Result, Want
@@ -50,6 +51,10 @@ class ChannelTask:
     doubts: int = 0  # in a row, without a success between
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     called: bool = False  # woken because a message became claimable
+    leaving: bool = False  # removed by a reload: it takes nothing more
+    told: ChannelState | None = None  # the state of the last event about it
+    sending: asyncio.Task[None] | None = None
+    supervising: asyncio.Task[None] | None = None
 
     @property
     def line(self) -> Line:
@@ -75,8 +80,7 @@ class Dispatcher:
         self._version = 0  # grows with every message that becomes claimable
         self._paused = ""
         self._stopping = False
-        self._tasks: list[asyncio.Task[None]] = []
-        self._sends: list[asyncio.Task[None]] = []
+        self._clockwork: asyncio.Task[None] | None = None
         self._next_due: int | None = None
         self._due = asyncio.Event()
 
@@ -89,7 +93,9 @@ class Dispatcher:
         numbers: Callable[[SimIdentity], str],
         make_supervisor: Callable[..., Supervisor] = Supervisor,
     ) -> None:
-        """Add a channel before `start()`. `numbers` gives the number of a SIM, "" if nobody knows it."""
+        """Add a channel; it begins with `start()`, or at once after that. `numbers` gives the number of a SIM, "" if
+        nobody knows it.
+        """
 
         async def sink(event: ChannelEvent) -> None:
             await self._happened(task, event)
@@ -100,17 +106,37 @@ class Dispatcher:
         supervisor = make_supervisor(name, factory, sink, admit_sim, self._clock)
         task = ChannelTask(name, supervisor, Pace(interval_s))
         self._channels[name] = task
+        if self._clockwork is not None:
+            self._run(task)
+
+    def set_pace(self, name: str, interval_s: float) -> None:
+        """Change the least time between two submissions of a channel."""
+        task = self._channels[name]
+        task.pace.interval_s = interval_s
+        self._wake(task)
+
+    async def remove(self, name: str, timeout_s: float) -> None:
+        """Let a channel finish what it has in hand, at most `timeout_s`, then close and forget it."""
+        task = self._channels[name]
+        task.leaving = True
+        self._wake(task)
+        await self._end([task], timeout_s)
+        del self._channels[name]
 
     async def start(self) -> None:
         """Begin to bring the channels up and to send. Raises SpoolError."""
         self._paused = _pause_sentence(await self._store.setting(PAUSED))
         if self._paused:
             log.warning("nothing is sent: %s (gatewayd resume)", self._paused)
-        self._tasks.append(asyncio.create_task(self._keep_time(), name="clockwork"))
+        self._clockwork = asyncio.create_task(self._keep_time(), name="clockwork")
+        self._clockwork.add_done_callback(_report_death)
         for task in self._channels.values():
-            self._tasks.append(asyncio.create_task(task.supervisor.run(), name=f"supervisor {task.name}"))
-            self._sends.append(asyncio.create_task(self._send(task), name=f"dispatcher {task.name}"))
-        for running in (*self._tasks, *self._sends):
+            self._run(task)
+
+    def _run(self, task: ChannelTask) -> None:
+        task.supervising = asyncio.create_task(task.supervisor.run(), name=f"supervisor {task.name}")
+        task.sending = asyncio.create_task(self._send(task), name=f"dispatcher {task.name}")
+        for running in (task.supervising, task.sending):
             running.add_done_callback(_report_death)
 
     async def stop(self, timeout_s: float) -> None:
@@ -119,15 +145,30 @@ class Dispatcher:
         """
         self._stopping = True
         self._wake_all()
-        if self._sends:
-            _, late = await asyncio.wait(self._sends, timeout=timeout_s)
+        await self._end(list(self._channels.values()), timeout_s)
+        if self._clockwork is not None:
+            self._clockwork.cancel()
+            await asyncio.gather(self._clockwork, return_exceptions=True)
+
+    async def _end(self, tasks: list[ChannelTask], timeout_s: float) -> None:
+        sends = [task.sending for task in tasks if task.sending is not None]
+        if sends:
+            _, late = await asyncio.wait(sends, timeout=timeout_s)
             for sending in late:
                 sending.cancel()
-            await asyncio.gather(*self._sends, return_exceptions=True)
-        await asyncio.gather(*(task.supervisor.stop() for task in self._channels.values()))
-        for running in self._tasks:
-            running.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*sends, return_exceptions=True)
+        await asyncio.gather(*(task.supervisor.stop() for task in tasks))
+        supervisors = [task.supervising for task in tasks if task.supervising is not None]
+        for supervising in supervisors:
+            supervising.cancel()
+        await asyncio.gather(*supervisors, return_exceptions=True)
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What must never end by itself while the daemon runs."""
+        running = [self._clockwork]
+        for task in self._channels.values():
+            running += [] if task.leaving else [task.sending, task.supervising]
+        return [task for task in running if task is not None]
 
     # What the spool says after each commit.
 
@@ -167,11 +208,13 @@ class Dispatcher:
     async def _send(self, task: ChannelTask) -> None:
         """Ask, submit, hand the outcome back with the next question; for ever."""
         result: Result | None = None
+        ended: float | None = None  # of the submission whose outcome is handed back now
         failures = 0
         try:
-            while not (self._stopping and result is None and not failures):
+            while not ((self._stopping or task.leaving) and result is None and not failures):
                 wait_s = task.pace.wait_s(self._clock.monotonic())
-                channel = None if self._stopping or self._paused or wait_s > 0 else task.usable
+                ending = self._stopping or task.leaving
+                channel = None if ending or self._paused or wait_s > 0 else task.usable
                 if channel is None and result is None and not failures:
                     self._pass_on(task)
                     await self._until_it_may(task, wait_s)
@@ -189,11 +232,16 @@ class Dispatcher:
                     continue
                 failures = 0
                 result = None
+                since, ended = ended, None
                 task.called = task.called and channel is None
                 if taken.claim is not None and channel is not None:
                     task.in_hand = taken.claim
+                    if since is not None:
+                        metrics.line_idle(task.name, self._clock.monotonic() - since)
                     result = await self._submit(task, channel, taken.claim)
+                    ended = self._clock.monotonic()
                     task.in_hand = None
+                    _count(task.name, result)
                 elif channel is not None and not taken.more and version == self._version:
                     self._idle[task] = None
                     await task.wake.wait()
@@ -235,11 +283,11 @@ class Dispatcher:
 
     async def _submit(self, task: ChannelTask, channel: Channel, claim: Claim) -> Result:
         """Submit one segment and say what became of it; whatever happens, there is an outcome."""
-        withdrawn = False
+        withdrawn = ""
 
         def gate() -> bool:
             nonlocal withdrawn
-            withdrawn = bool(self._paused) or self._stopping
+            withdrawn = self._withdrawn_because(task, message_id)
             return not withdrawn
 
         called = self._clock.monotonic()
@@ -255,7 +303,7 @@ class Dispatcher:
                 self._doubted(task)
                 msglog.in_doubt(message_id, seq, task.name, str(error))
             elif withdrawn:
-                msglog.withdrawn(message_id, seq, task.name, self._withdrawn_because())
+                msglog.withdrawn(message_id, seq, task.name, withdrawn)
             else:
                 task.not_sent += 1
                 msglog.not_sent(message_id, seq, total, task.name, error.code, error.text)
@@ -266,8 +314,8 @@ class Dispatcher:
                 finished_ms,
                 retry=error.retry,
                 code=error.code,
-                detail=self._withdrawn_because() if withdrawn else error.text,
-                withdrawn=withdrawn and error.outcome is Outcome.NOT_SENT,
+                detail=withdrawn or error.text,
+                withdrawn=bool(withdrawn) and error.outcome is Outcome.NOT_SENT,
                 alternatives=not claim.pinned and self._others(task),
                 lost=not error.code and task.supervisor.current is not channel,
             )
@@ -305,8 +353,19 @@ class Dispatcher:
         """Whether a message that this channel's SIM must not send could go over another one now."""
         return any(other.usable and other.sim_id != task.sim_id for other in self._channels.values())
 
-    def _withdrawn_because(self) -> str:
-        return "called back before it was sent: " + (self._paused or "the daemon stops")
+    def _withdrawn_because(self, task: ChannelTask, message_id: int) -> str:
+        """Why a submission is called back before its PDU is written; "" if it is not."""
+        if self._store.is_recalled(message_id):
+            why = "its number has opted out"
+        elif self._paused:
+            why = self._paused
+        elif self._stopping:
+            why = "the daemon stops"
+        elif task.leaving:
+            why = f"channel {task.name} is being removed or changed"
+        else:
+            return ""
+        return f"called back before it was sent: {why}"
 
     async def _let_go(self, task: ChannelTask, result: Result | None) -> None:
         """The daemon stops and waits no longer: what is still in hand is in doubt."""
@@ -336,6 +395,17 @@ class Dispatcher:
             msglog.late_result(settled, task.name, event.ref)
         elif isinstance(event, StateChanged):
             self._wake(task)
+            await self._tell_state(task, event.status)
+
+    async def _tell_state(self, task: ChannelTask, status: ChannelStatus) -> None:
+        """Make an event of a channel's new state. Each try of a channel that stays down is no new state."""
+        state = status.state
+        if state in (task.told, ChannelState.STARTING):
+            return
+        was = None if task.told is None else task.told.value
+        data = {"state": state.value, "was": was, "reason": status.reason}
+        await self._store.note(GatewayEvent(CHANNEL, channel=task.name, data=data))
+        task.told = state
 
     async def _admit_sim(self, task: ChannelTask, identity: SimIdentity, number: str) -> str:
         """Pair the SIM with the channel; a sentence if it is not the one the channel is paired with."""
@@ -361,7 +431,10 @@ class Dispatcher:
         while True:
             self._next_due = None  # what is committed from here on lowers it
             try:
-                due = await self._store.advance()
+                advanced = await self._store.advance()
+                due = advanced.again_at
+                for handed_over in advanced.handed_over:
+                    told(handed_over)
             except Exception as error:
                 if not isinstance(error, SpoolError):
                     log.exception("what has become due is not done")
@@ -432,6 +505,18 @@ def _pause_sentence(value: str | None) -> str:
     said = json.loads(value)
     reason = f": {said['reason']}" if said.get("reason") else ""
     return f"paused by {said['actor']} at {iso(said['at'])}{reason}"
+
+
+def _count(channel: str, result: Result) -> None:
+    metrics.attempt(
+        channel,
+        result.outcome,
+        result.retry,
+        started_ms=result.started_at,
+        finished_ms=result.finished_at,
+        code=result.code,
+        withdrawn=result.withdrawn,
+    )
 
 
 def _sim_name(identity: SimIdentity) -> str:

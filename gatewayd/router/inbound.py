@@ -13,7 +13,7 @@ from gatewayd.errors import DecodeError, SpoolError
 from gatewayd.model import StoredPdu
 from gatewayd.modems.channel import Received
 from gatewayd.modems.pdu import Deliver, StatusReport, check_length, decode_pdu, status_text, verdict
-from gatewayd.spool.inbound import NewPart
+from gatewayd.spool.inbound import HandedOver, NewPart
 from gatewayd.spool.reports import NewReport
 from gatewayd.spool.store import Store
 
@@ -36,7 +36,7 @@ class Inbound:
         try:
             await self._take(channel, sim_id, pdu)
         except Exception as error:  # refused, it would lie on the SIM, and end one session after the other
-            log.exception("channel %s: a PDU cannot be dealt with; it is kept raw: %s", channel, pdu.raw)
+            log.exception("channel %s: a PDU cannot be dealt with; it is kept raw, and shown as undecodable", channel)
             await self._keep(_raw_part(channel, sim_id, replace(pdu, index=None), f"internal error: {error!r}"))
         await received.ack()
 
@@ -76,6 +76,19 @@ class Inbound:
     async def _keep(self, part: NewPart) -> None:
         kept = await persistently(lambda: self._store.receive(part))
         msglog.received(kept.id, part.channel, part.originator, kept.duplicate_of, part.error)
+        if kept.handed_over is not None:
+            told(kept.handed_over)
+
+
+def told(handed_over: HandedOver) -> None:
+    """Log a message that was handed over, and what it changed."""
+    message, changed = handed_over.message, handed_over.changed
+    intent = handed_over.ruling.intent
+    msglog.inbound(
+        handed_over.id, message.channel, message.originator, message.parts, message.partial, message.kind, intent
+    )
+    if changed is not None and changed.changed:
+        msglog.opted(changed.number, changed.state.value, "keyword", changed.blocked, handed_over.reply_id)
 
 
 async def persistently(write: Callable[[], Awaitable[T]]) -> T:

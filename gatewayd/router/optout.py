@@ -8,7 +8,7 @@ Principles (May 2023) 5.1.3; the tiers and what belongs to them: docs/optout.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
@@ -38,7 +38,7 @@ __all__ = [
     "parse_pack",
 ]
 
-RULES_VERSION = 1  # of this code and optout_text; goes up when a verdict changes without a pack having changed
+RULES_VERSION = 2  # of this code and optout_text; goes up when a verdict changes without a pack having changed
 
 
 class Tier(StrEnum):
@@ -151,28 +151,41 @@ def _whole(words: Words, packs: Sequence[Pack], tier: Tier) -> _Hit | None:
 
 
 def _parts(words: Words, packs: Sequence[Pack]) -> list[tuple[Words, Kind]] | None:
-    """The text as phrases of the packs, the longest first; None if it has anything else in it."""
+    """The text as phrases of the packs, the longest first; None if it has anything else in it.
+
+    Where the longest leads nowhere ("merci de" in "merci, de inmediato"), the next one is tried; no place twice.
+    """
     parts: list[tuple[Words, Kind]] = []
+    choices = [_phrases_at(words, 0, packs)]
+    dead_ends: set[int] = set()
     at = 0
-    while at < len(words):
-        found = _phrase_at(words, at, packs)
+    while choices:
+        found = next(choices[-1], None)
         if found is None:
-            return None
+            choices.pop()
+            dead_ends.add(at)
+            at -= len(parts.pop()[0]) if parts else 0
+            continue
+        end = at + len(found[0])
+        if end in dead_ends:
+            continue
         parts.append(found)
-        at += len(found[0])
-        if found[1] is Kind.SIGN_OFF and len(words) - at <= _MAX_NAME:
-            break
-    return parts
+        at = end
+        if at == len(words) or (found[1] is Kind.SIGN_OFF and len(words) - at <= _MAX_NAME):
+            return parts
+        choices.append(_phrases_at(words, at, packs))
+    return None
 
 
-def _phrase_at(words: Words, at: int, packs: Sequence[Pack]) -> tuple[Words, Kind] | None:
+def _phrases_at(words: Words, at: int, packs: Sequence[Pack]) -> Iterator[tuple[Words, Kind]]:
+    """What stands at a place, the longest first."""
     for length in range(min(MAX_PHRASE, len(words) - at), 0, -1):
         phrase = words[at : at + length]
         for pack in packs:
             kind = pack.phrases.get(phrase)
             if kind is not None:
-                return phrase, kind
-    return None
+                yield phrase, kind
+                break
 
 
 def _speaker(packs: Sequence[Pack], phrase: Words, parts: Iterable[Words]) -> Pack:

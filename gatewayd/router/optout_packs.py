@@ -85,6 +85,11 @@ class Pack:
     negations: frozenset[Words]  # a pattern right after one does not count: "don't stop texting me"
     neighbours: Mapping[str, frozenset[str]]  # keys that touch a key
     not_typos: frozenset[str]
+    replies: Mapping[str, str]
+
+    def reply(self, name: str) -> str:
+        """What is answered: `opt_out`, `opt_in`, `help`, or `contact` (with {contact} in it)."""
+        return self.replies[name]
 
     @property
     def keywords(self) -> Iterator[str]:
@@ -111,6 +116,13 @@ class _Probable(_Strict):
     patterns: list[str] = []
 
 
+class _Replies(_Strict):
+    opt_out: str
+    opt_in: str
+    help: str
+    contact: str
+
+
 class _File(_Strict):
     language: str
     version: int
@@ -121,6 +133,7 @@ class _File(_Strict):
     opt_in: list[str] = []
     help: list[str] = []
     probable: _Probable = _Probable()
+    replies: _Replies
 
 
 def load_packs(languages: Iterable[str] = DEFAULT_LANGUAGES) -> tuple[Pack, ...]:
@@ -173,6 +186,7 @@ class _Builder:
             negations=self._forms("probable.negations", file.probable.negations),
             neighbours=_neighbours([normalise(row) for row in file.keyboard]),
             not_typos=frozenset(normalise(word) for word in file.probable.not_typos),
+            replies=self._replies(),
         )
         for phrase in ((pack.opt_in | pack.help) & pack.phrases.keys()) | (pack.opt_in & pack.help):
             self._fault("opt_in, help", f"{' '.join(phrase)!r} stands elsewhere in the pack too")
@@ -182,6 +196,13 @@ class _Builder:
 
     def _fault(self, path: str, reason: str) -> None:
         self._faults.append(Fault(path, reason))
+
+    def _replies(self) -> dict[str, str]:
+        replies: dict[str, str] = self._file.replies.model_dump()
+        for name, text in replies.items():
+            if not text.strip() or ("{contact}" in text) != (name == "contact"):
+                self._fault(f"replies.{name}", "is empty, or has {contact} where it must not, or has it not")
+        return replies
 
     def _phrases(self) -> dict[Words, Kind]:
         opt_out, probable = self._file.opt_out, self._file.probable

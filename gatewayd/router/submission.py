@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from gatewayd import msglog
 from gatewayd.clock import Clock, iso
 from gatewayd.errors import EncodeError, RequestError
-from gatewayd.model import InDoubtPolicy, MessageClass
+from gatewayd.model import InDoubtPolicy, MessageClass, MessageState
 from gatewayd.modems.pdu import count
 from gatewayd.router.numbers import normalise
-from gatewayd.spool.accept import Accepted, Idempotency, NewMessage
+from gatewayd.spool.accept import Accepted, Idempotency, KeptMessage, NewMessage
 from gatewayd.spool.store import Store
+from gatewayd.spool.usage import SegmentLimits
 
 MAX_PRIORITY = 9999  # S4-45, decision 3
 MAX_LABEL = 128  # characters of a campaign, an agent
@@ -38,17 +39,21 @@ class Caller:
     """Who submits. `name` is recorded with the message and owns its Idempotency-Keys.
 
     `may_resend`: may choose the in-doubt policy `resend`, under which somebody may get a message twice. `in_doubt` is
-    the policy of what is submitted without one (None: the gateway's).
+    the policy of what is submitted without one (None: the gateway's). `limits`: how many segments it may use.
     """
 
     name: str
     may_resend: bool = False
     in_doubt: InDoubtPolicy | None = None
+    limits: SegmentLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What a caller asks for, as given. Times in UTC epoch milliseconds; `channel` "" is not pinned."""
+    """What a caller asks for, as given. Times in UTC epoch milliseconds; `channel` "" is not pinned.
+
+    `callback_url` is told what becomes of it, in `callback_format` ("": our JSON; "kannel:MASK": Kannel's).
+    """
 
     to: str
     text: str
@@ -62,6 +67,8 @@ class Submission:
     campaign: str = ""
     agent: str = ""
     client_ref: str | None = None
+    callback_url: str | None = None
+    callback_format: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ class FieldNames:
 
     to: str = "to"
     text: str = "text"
+    callback_url: str = "callback_url"
 
 
 API_NAMES = FieldNames()
@@ -126,6 +134,8 @@ class Submitter:
             campaign=submission.campaign,
             agent=submission.agent,
             client_ref=submission.client_ref,
+            callback_url=submission.callback_url,
+            callback_format=submission.callback_format,
             api_key=caller.name,
         )
 
@@ -136,20 +146,21 @@ class Submitter:
         *,
         idempotency_key: str | None = None,
         fingerprint: bytes = b"",
-        answer: Callable[[Sequence[int]], str] = lambda ids: "",
+        answer: Callable[[Sequence[KeptMessage]], str] = lambda kept: "",
     ) -> Accepted:
-        """Put checked messages on disk, all or none; they are there when this returns.
+        """Put checked messages on disk, all or none; they are there when this returns, some perhaps as blocked.
 
         With an `idempotency_key`, a repetition (same caller, key and `fingerprint`) keeps nothing and gives what
-        `answer` made of the ids the first time. Raises RequestError (409) for a used key with another fingerprint,
-        SpoolError.
+        `answer` made of what was kept the first time. Raises RequestError (409 for a used key with another
+        fingerprint, 429 beyond a limit), SpoolError.
         """
         idempotency = None
         if idempotency_key is not None:
             idempotency = Idempotency(caller.name, idempotency_key, fingerprint, answer)
-        accepted = await self._store.accept(messages, idempotency)
-        for message_id, message in zip(accepted.ids, messages, strict=False):
-            msglog.accepted(message_id, message.to, message.segments, caller.name)
+        accepted = await self._store.accept(messages, idempotency, caller.limits)
+        for kept, message in zip(accepted.kept, messages, strict=False):
+            if kept.state is MessageState.TO_PROCESS:
+                msglog.accepted(kept.id, message.to, message.segments, caller.name)
         return accepted
 
     async def submit(
@@ -159,7 +170,7 @@ class Submitter:
         *,
         idempotency_key: str | None = None,
         fingerprint: bytes = b"",
-        answer: Callable[[Sequence[int]], str] = lambda ids: "",
+        answer: Callable[[Sequence[KeptMessage]], str] = lambda kept: "",
     ) -> Accepted:
         """Check and keep, all or none. Raises what `check` and `keep` raise."""
         messages = [self.check(submission, caller) for submission in submissions]

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, select
 
 from gatewayd.model import Admission, Delivery, InDoubtPolicy, MessageClass, MessageState
 from gatewayd.model import SegmentState as S
-from gatewayd.spool import schema
+from gatewayd.spool import optouts, schema
+from gatewayd.spool.counters import MESSAGE, next_ids
 from gatewayd.spool.engine import Statement
+from gatewayd.spool.events import ACCEPTED, OF_STATE, GatewayEvent
 from gatewayd.spool.lanes import LaneBook
 from gatewayd.spool.moves import event
+from gatewayd.spool.usage import Exceeded, SegmentLimits, charge
 from gatewayd.spool.writer import Tx
 
 
@@ -37,37 +40,47 @@ class NewMessage:
     agent: str = ""
     client_ref: str | None = None
     callback_url: str | None = None
+    callback_format: str = ""
     api_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
+class KeptMessage:
+    """A message on disk: TO_PROCESS, or BLOCKED because its number opted out (`reason` says how and when)."""
+
+    id: int
+    state: MessageState = MessageState.TO_PROCESS
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Idempotency:
-    """`answer` makes of the new ids the answer (JSON) that a repetition gets too; `fingerprint` tells a repetition."""
+    """`answer` makes of what is kept the answer (JSON) that a repetition gets too; `fingerprint` tells a repetition."""
 
     api_key: str
     key: str
     fingerprint: bytes
-    answer: Callable[[Sequence[int]], str]
+    answer: Callable[[Sequence[KeptMessage]], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The ids given; or, for a repetition, the answer given the first time (`ids` is then empty).
+    """What is kept; or, for a repetition, the answer given the first time (`kept` is then empty).
 
-    `conflict`: the key was used before with another body, and nothing was kept.
+    `conflict`: the key was used before with another body. `exceeded`: a limit of the API key has no room for it.
+    Nothing was kept in either case.
     """
 
-    ids: tuple[int, ...]
+    kept: tuple[KeptMessage, ...] = ()
     replayed: str | None = None
     conflict: bool = False
+    exceeded: Exceeded | None = None
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(message.id for message in self.kept)
 
 
-NEXT_IDS = Statement(
-    update(schema.counters)
-    .where(schema.counters.c.name == bindparam("b_name"))
-    .values(value=schema.counters.c.value + bindparam("b_count"))
-    .returning(schema.counters.c.value)
-)
 KNOWN_KEY = Statement(
     select(schema.idempotency.c.fingerprint, schema.idempotency.c.answer).where(
         schema.idempotency.c.api_key == bindparam("api_key"), schema.idempotency.c.key == bindparam("key")
@@ -77,23 +90,35 @@ NEW_KEY = Statement(schema.idempotency.insert(), columns=["api_key", "key", "fin
 
 
 def accept(
-    tx: Tx, book: LaneBook, messages: Sequence[NewMessage], now: int, idempotency: Idempotency | None = None
+    tx: Tx,
+    book: LaneBook,
+    messages: Sequence[NewMessage],
+    now: int,
+    idempotency: Idempotency | None = None,
+    limits: SegmentLimits | None = None,
 ) -> Accepted:
-    """Keep `messages`, all or none. A used key with another body is an answer and no exception: what a caller does
-    wrong must not roll back the batch of all others.
+    """Keep `messages`, all or none. A used key with another body, or a limit, is an answer and no exception: what a
+    caller does wrong must not roll back the batch of all others.
+
+    `limits` are of the API key that the messages name. What an opt-out blocks is kept as blocked, and not counted.
     """
     if idempotency is not None:
         known = tx.one(KNOWN_KEY, {"api_key": idempotency.api_key, "key": idempotency.key})
         if known is not None:
             if bytes(known[0]) != idempotency.fingerprint:
-                return Accepted((), conflict=True)
-            return Accepted((), replayed=known[1])
-    row = tx.one(NEXT_IDS, {"b_name": "message", "b_count": len(messages)})
-    assert row is not None
-    first = row[0] - len(messages) + 1
-    ids = tuple(range(first, first + len(messages)))
-    for message_id, message in zip(ids, messages, strict=True):
-        _keep(tx, book, message_id, message, now)
+                return Accepted(conflict=True)
+            return Accepted(replayed=known[1])
+    hits = [optouts.blocking(tx, message.to, message.class_) for message in messages]
+    if limits is not None and messages:
+        wanted = sum(message.segments for message, hit in zip(messages, hits, strict=True) if hit is None)
+        exceeded = charge(tx, messages[0].api_key, limits, wanted, now)
+        if exceeded is not None:
+            return Accepted(exceeded=exceeded)
+    ids = next_ids(tx, MESSAGE, len(messages))
+    kept = tuple(
+        keep(tx, book, message_id, message, hit, now)
+        for message_id, message, hit in zip(ids, messages, hits, strict=True)
+    )
     if idempotency is not None:
         tx.run(
             NEW_KEY,
@@ -101,18 +126,23 @@ def accept(
                 "api_key": idempotency.api_key,
                 "key": idempotency.key,
                 "fingerprint": idempotency.fingerprint,
-                "answer": idempotency.answer(ids),
+                "answer": idempotency.answer(kept),
                 "created_at": now,
             },
         )
-    return Accepted(ids)
+    return Accepted(kept)
 
 
-def _keep(tx: Tx, book: LaneBook, message_id: int, message: NewMessage, now: int) -> None:
+def keep(
+    tx: Tx, book: LaneBook, message_id: int, message: NewMessage, hit: optouts.OptOut | None, now: int
+) -> KeptMessage:
+    """Write one message, blocked at once where an opt-out forbids it (`hit`)."""
     source = f"class:{message.class_.value}"
     lane = book.find(tx, source, message.target, message.channel, 0, 0)
     due_at = max(now, message.not_before or 0)
     later = due_at > now
+    state = MessageState.TO_PROCESS if hit is None else MessageState.BLOCKED
+    reason = "" if hit is None else hit.sentence
     tx.add(
         schema.messages,
         {
@@ -120,10 +150,10 @@ def _keep(tx: Tx, book: LaneBook, message_id: int, message: NewMessage, now: int
             "position": message_id,
             "priority": message.priority,
             "lane_id": lane.id,
-            "queue": schema.LATER if later else schema.DUE,
+            "queue": schema.OUT if hit is not None else schema.LATER if later else schema.DUE,
             "due_at": due_at,
             "admission": Admission.ADMITTED.value,
-            "state": MessageState.TO_PROCESS.value,
+            "state": state.value,
             "delivery": Delivery.NONE.value,
             "class": message.class_.value,
             "to_given": message.to_given,
@@ -147,15 +177,36 @@ def _keep(tx: Tx, book: LaneBook, message_id: int, message: NewMessage, now: int
             "agent": message.agent,
             "client_ref": message.client_ref,
             "callback_url": message.callback_url,
+            "callback_format": message.callback_format,
             "api_key": message.api_key,
-            "reason": "",
+            "reason": reason,
             "accepted_at": now,
             "updated_at": now,
+            "finished_at": None if hit is None else now,
+            "optout_checked_at": now,
         },
     )
     for seq in range(1, message.segments + 1):
-        add_segment(tx, message_id, seq)
+        add_segment(tx, message_id, seq, S.QUEUED if hit is None else S.BLOCKED)
     event(tx, message_id, now, "accepted", to_state=S.QUEUED, actor=message.api_key)
+    told = ACCEPTED
+    if hit is not None:
+        event(tx, message_id, now, "blocked", from_state=S.QUEUED, to_state=S.BLOCKED, detail=reason)
+        told = OF_STATE[state]
+    tx.notices.events.append(
+        GatewayEvent(
+            told,
+            message_id=message_id,
+            data={"state": state.value, "delivery": Delivery.NONE.value, "reason": reason},
+            class_=message.class_,
+            state=state,
+            delivery=Delivery.NONE,
+            callback_url=message.callback_url,
+            callback_format=message.callback_format,
+        )
+    )
+    if hit is not None:
+        return KeptMessage(message_id, state, reason)
     if later:
         tx.notices.at(due_at)
     else:
@@ -163,16 +214,17 @@ def _keep(tx: Tx, book: LaneBook, message_id: int, message: NewMessage, now: int
         tx.notices.claimable(lane)
     if message.expires_at is not None:
         tx.notices.at(message.expires_at)
+    return KeptMessage(message_id)
 
 
-def add_segment(tx: Tx, message_id: int, seq: int) -> None:
-    """Insert one queued segment."""
+def add_segment(tx: Tx, message_id: int, seq: int, state: S = S.QUEUED) -> None:
+    """Insert one segment."""
     tx.add(
         schema.segments,
         {
             "message_id": message_id,
             "seq": seq,
-            "state": S.QUEUED.value,
+            "state": state.value,
             "parts": 1,
             "parts_ok": 0,
             "tries": 0,

@@ -66,9 +66,14 @@ class _Head:
 
 
 class LaneBook:
-    """The lanes and their heads. `forget()` after any rollback: all of it is read again from the spool."""
+    """The lanes and their heads. `forget()` after any rollback: all of it is read again from the spool.
+
+    `recalled`: messages in a channel's hands that must not be written any more. Added to before the commit that makes
+    it so, in the writer's thread; looked at by the channels' gates, in the event loop's.
+    """
 
     def __init__(self) -> None:
+        self.recalled: set[int] = set()
         self._lanes: dict[int, Lane] | None = None
         self._ids: dict[str, int] = {}
         self._heads: dict[int, _Head] = {}

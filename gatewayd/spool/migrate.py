@@ -10,10 +10,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from gatewayd.errors import SpoolError
 from gatewayd.spool.engine import MIGRATION_LOCK, Database
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in migrations/versions: a spool that has it needs nothing."""
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 
 
 def migrate(database: Database) -> None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, null, select, update
 
 from gatewayd.errors import IllegalTransition
-from gatewayd.model import Admission, MessageState
+from gatewayd.model import Admission, Delivery, MessageClass, MessageState
 from gatewayd.model import SegmentState as S
 from gatewayd.spool import schema
 from gatewayd.spool.engine import Params, Statement, set_to
+from gatewayd.spool.events import OF_DELIVERY, OF_STATE, GatewayEvent
 from gatewayd.spool.lanes import LaneBook
 from gatewayd.spool.lifecycle import Command, fold, fold_delivery, next_state, touched
 from gatewayd.spool.writer import Tx
@@ -173,6 +174,11 @@ MESSAGE_FOR_FOLD = Statement(
         _m.finished_at,
         _m.reason,
         _m.lane_id,
+        _m.delivery,
+        getattr(_m, "class"),
+        _m.callback_url,
+        _m.callback_format,
+        _m.channel,
     ).where(_m.id == bindparam("message_id"))
 )
 
@@ -254,7 +260,7 @@ def refold(
     (was, admission, report, queue, old_due, was_busy, sim_id, source, target, pin, avoid, priority, position) = row[
         :13
     ]
-    finished_at, old_reason, old_lane = row[13:]
+    finished_at, old_reason, old_lane, old_delivery = row[13:17]
     states = [segment.state for segment in segments_of(tx, message_id)]
     state = fold(states, Admission(admission))
     in_hand = S.SUBMITTING in states
@@ -271,12 +277,14 @@ def refold(
         finished_at = now
     elif state is MessageState.TO_PROCESS:
         finished_at = None
+    delivery = fold_delivery(states, bool(report))
+    said = old_reason if reason is None else reason
     tx.run(
         FOLD,
         {
             "b_id": message_id,
             "v_state": state.value,
-            "v_delivery": fold_delivery(states, bool(report)).value,
+            "v_delivery": delivery.value,
             "v_queue": new_queue,
             "v_due_at": due,
             "v_busy": busy,
@@ -285,7 +293,7 @@ def refold(
             "v_lane_id": lane.id,
             "v_owner": owner.instance if in_hand else None,
             "v_owner_epoch": owner.epoch if in_hand else None,
-            "v_reason": old_reason if reason is None else reason,
+            "v_reason": said,
             "v_updated_at": now,
             "v_finished_at": finished_at,
             "v_avoid_sim_id": avoid,
@@ -299,7 +307,45 @@ def refold(
         tx.notices.at(due)
     if was_busy and not busy:
         _release_behind(tx, book, message_id, now)
+    if state != was or delivery != old_delivery:
+        _tell(tx, message_id, MessageState(was), state, Delivery(old_delivery), delivery, said, *row[17:])
     return state
+
+
+def _tell(
+    tx: Tx,
+    message_id: int,
+    was: MessageState,
+    state: MessageState,
+    old_delivery: Delivery,
+    delivery: Delivery,
+    reason: str,
+    class_: str,
+    callback_url: str | None,
+    callback_format: str,
+    channel: str | None,
+) -> None:
+    """The events of a message whose state or delivery became another one: the state's first."""
+    types = []
+    if state is not was and state in OF_STATE:
+        types.append(OF_STATE[state])
+    if delivery is not old_delivery and delivery in OF_DELIVERY:
+        types.append(OF_DELIVERY[delivery])
+    data = {"state": state.value, "delivery": delivery.value, "reason": reason}
+    for type_ in types:
+        tx.notices.events.append(
+            GatewayEvent(
+                type_,
+                message_id=message_id,
+                channel=channel,
+                data=data,
+                class_=MessageClass(class_),
+                state=state,
+                delivery=delivery,
+                callback_url=callback_url,
+                callback_format=callback_format,
+            )
+        )
 
 
 def _queue(states: list[S], due_at: int, now: int) -> int:

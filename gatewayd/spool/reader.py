@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gatewayd.clock import Clock, SystemClock
 from gatewayd.errors import SpoolError
 from gatewayd.model import Admission, Delivery, InDoubtPolicy, MessageClass, MessageState, SegmentState
-from gatewayd.spool import schema
+from gatewayd.spool import backlog, schema
+from gatewayd.spool.backlog import Backlog
 from gatewayd.spool.engine import Database, SqliteDatabase
 
 T = TypeVar("T")
@@ -180,7 +181,8 @@ class MessageDetail:
 @dataclass(frozen=True, slots=True)
 class LaneDepth:
     """What one lane holds. `due` may be claimed, `later` waits for its time, `behind` for another message to the same
-    number, `out` is in hand or in doubt. `oldest_at`: when the oldest of them was accepted."""
+    number, `out` is in hand or in doubt. `oldest_at`: when the oldest of them was accepted; `due_since`: since when the
+    one that has been due for longest is due (None: none is)."""
 
     lane_id: int
     source: str
@@ -192,6 +194,7 @@ class LaneDepth:
     behind: int
     out: int
     oldest_at: int
+    due_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +240,7 @@ class Reader:
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._engine = database.read_engine()
+        self.file = database.path if isinstance(database, SqliteDatabase) else None  # None: it lies elsewhere
         self._sqlite = isinstance(database, SqliteDatabase)
         self._counting = asyncio.Lock()
         self._counted: Counts | None = None
@@ -247,7 +251,7 @@ class Reader:
 
     async def message(self, message_id: int) -> MessageDetail | None:
         """A message with everything that is known of it; None if there is none with this id."""
-        async with self._snapshot() as connection:
+        async with self.snapshot() as connection:
             found = (await connection.execute(select(*_MESSAGE).where(_m.id == message_id))).mappings().first()
             if found is None:
                 return None
@@ -296,7 +300,7 @@ class Reader:
             statement = statement.where(_m.state == schema.sqltext(state.value))
         if client_ref is not None:
             statement = statement.where(_m.client_ref == client_ref)
-        async with self._snapshot() as connection:
+        async with self.snapshot() as connection:
             return list(await _all(connection, statement, _message))
 
     async def counts(self, *, fresh: bool = False) -> Counts:
@@ -313,20 +317,25 @@ class Reader:
                 self._count_again = ended + COUNT_SHARE * (ended - begun)
             return self._counted
 
+    async def backlog(self) -> Backlog:
+        """What waits besides the lanes: doubts, and what endpoints are not told yet."""
+        async with self.snapshot() as connection:
+            return await backlog.read(connection)
+
     async def sims(self) -> list[SimView]:
         """All SIMs ever seen."""
-        async with self._snapshot() as connection:
+        async with self.snapshot() as connection:
             return list(await _all(connection, _SIM.order_by(schema.sims.c.id), lambda row: SimView(**row)))
 
     async def setting(self, name: str) -> str | None:
         """A durable switch; None if it was never set."""
-        async with self._snapshot() as connection:
+        async with self.snapshot() as connection:
             statement = select(schema.settings.c.value).where(schema.settings.c.name == name)
             return (await connection.execute(statement)).scalar()
 
     async def last_events(self, limit: int = 100) -> list[EventView]:
         """The newest events of all messages, in order of time."""
-        async with self._snapshot() as connection:
+        async with self.snapshot() as connection:
             statement = select(*_EVENT).order_by(_e.id.desc()).limit(min(limit, MAX_PAGE))
             return list(await _all(connection, statement, lambda row: EventView(**row)))[::-1]
 
@@ -334,7 +343,7 @@ class Reader:
         """Fingerprint and answer of the first submission with this Idempotency-Key; None if it was not used."""
         keys = schema.idempotency.c
         statement = select(keys.fingerprint, keys.answer).where(keys.api_key == caller, keys.key == idempotency_key)
-        async with self._snapshot() as connection:
+        async with self.snapshot() as connection:
             row = (await connection.execute(statement)).first()
         return None if row is None else (bytes(row[0]), str(row[1]))
 
@@ -349,7 +358,7 @@ class Reader:
         at = self._clock.now_ms()
         oldest = {tally.first_id: lane_id for lane_id, tally in tallies.items()}
         lanes = schema.lanes.c
-        async with self._snapshot() as connection:
+        async with self.snapshot() as connection:
             rows = await connection.execute(select(_m.id, _m.accepted_at).where(_m.id.in_(list(oldest))))
             oldest_at = {oldest[row[0]]: row[1] for row in rows}
             known = await connection.execute(
@@ -363,6 +372,7 @@ class Reader:
                     behind=tallies[row[0]].by_queue.get(schema.BEHIND, 0),
                     out=tallies[row[0]].by_queue.get(schema.OUT, 0),
                     oldest_at=oldest_at.get(row[0], at),
+                    due_since=tallies[row[0]].due_since,
                 )
                 for row in known
                 if row[0] in tallies
@@ -381,7 +391,7 @@ class Reader:
                 .limit(COUNT_STEP)
                 .subquery()
             )
-            async with self._snapshot() as connection:
+            async with self.snapshot() as connection:
                 row = (await connection.execute(select(func.count(), func.max(page.c.id)))).one()
             total += int(row[0])
             if row[0] < COUNT_STEP:
@@ -394,27 +404,32 @@ class Reader:
         after = -1
         while True:
             page = (
-                select(_m.id, _m.lane_id, _m.queue)
+                select(_m.id, _m.lane_id, _m.queue, _m.due_at)
                 .where(_m.state == schema.sqltext(MessageState.TO_PROCESS.value), _m.id > after)
                 .order_by(_m.id)
                 .limit(COUNT_STEP)
                 .subquery()
             )
-            columns = (page.c.lane_id, page.c.queue, func.count(), func.min(page.c.id), func.max(page.c.id))
+            columns = (
+                page.c.lane_id, page.c.queue, func.count(), func.min(page.c.id), func.max(page.c.id),
+                func.min(page.c.due_at),
+            )  # fmt: skip
             counted = 0
-            async with self._snapshot() as connection:
+            async with self.snapshot() as connection:
                 rows = await connection.execute(select(*columns).group_by(page.c.lane_id, page.c.queue))
-                for lane_id, queue, count, first, last in rows:
+                for lane_id, queue, count, first, last, due_at in rows:
                     tally = tallies.setdefault(lane_id, _Tally({}, first))
                     tally.by_queue[queue] = tally.by_queue.get(queue, 0) + count
                     tally.first_id = min(tally.first_id, first)
+                    if queue == schema.DUE and (tally.due_since is None or due_at < tally.due_since):
+                        tally.due_since = due_at
                     counted += count
                     after = max(after, last)
             if counted < COUNT_STEP:
                 return tallies
 
     @asynccontextmanager
-    async def _snapshot(self) -> AsyncIterator[AsyncConnection]:
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
         """A connection on which all statements see one moment."""
         try:
             async with self._engine.connect() as connection:
@@ -431,6 +446,7 @@ class Reader:
 class _Tally:
     by_queue: dict[int, int]
     first_id: int
+    due_since: int | None = None
 
 
 async def _all(connection: AsyncConnection, statement: Select[Any], make: Callable[[RowMapping], T]) -> tuple[T, ...]:

@@ -45,6 +45,11 @@ message to the same number (`waits_for`), until due_at at the latest."""
 PUT_OFF = text(f"queue IN ({LATER}, {BEHIND})")
 """What becomes due by itself; in the statements as in the index that serves them."""
 
+OPEN = text("state = 1")
+"""Messages of which something may still be sent (TO PROCESS)."""
+
+PINNED = text("state = 1 AND pin_channel <> ''")
+
 settings = Table(
     "settings",
     metadata,
@@ -155,11 +160,13 @@ messages = Table(
     Column("agent", Text, nullable=False, server_default=""),
     Column("client_ref", Text),
     Column("callback_url", Text),
+    Column("callback_format", Text, nullable=False, server_default=""),  # "": our JSON; else kannel:MASK
     Column("api_key", Text, nullable=False, server_default=""),  # the key's name, or the actor
     Column("reason", Text, nullable=False, server_default=""),  # last thing said about it
     Column("accepted_at", Ms, nullable=False),
     Column("updated_at", Ms, nullable=False),
     Column("finished_at", Ms),  # when state left 1 for the last time
+    Column("optout_checked_at", Ms),  # when the lists were last asked about it: evidence
     Index("ix_messages_claim", "lane_id", text("priority DESC"), "position", sqlite_where=text("queue = 2"),
           postgresql_where=text("queue = 2")),
     Index("ix_messages_put_off", "due_at", sqlite_where=PUT_OFF, postgresql_where=PUT_OFF),
@@ -170,6 +177,8 @@ messages = Table(
     Index("ix_messages_client_ref", "client_ref", sqlite_where=text("client_ref IS NOT NULL"),
           postgresql_where=text("client_ref IS NOT NULL")),
     Index("ix_messages_state", "state", "id"),
+    Index("ix_messages_open_to", "to_number", sqlite_where=OPEN, postgresql_where=OPEN),
+    Index("ix_messages_pinned", "pin_channel", "id", sqlite_where=PINNED, postgresql_where=PINNED),
 )  # fmt: skip
 
 segments = Table(
@@ -288,7 +297,152 @@ inbound_parts = Table(
     Column("text", Text),
     Column("user_data", LargeBinary),  # octets after the header, for what is joined or no text
     Column("message_id", BigInteger),  # of the inbound message it was joined into
+    Column("assembly_id", BigInteger),  # what it waits for the rest with
     Index("ix_inbound_parts_digest", "sim_id", "digest"),
+    Index("ix_inbound_parts_assembly", "assembly_id", sqlite_where=text("assembly_id IS NOT NULL"),
+          postgresql_where=text("assembly_id IS NOT NULL")),
+    Index("ix_inbound_parts_message", "message_id"),
+)  # fmt: skip
+
+inbound_assemblies = Table(
+    "inbound_assemblies",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("sim_id", BigInteger, nullable=False),
+    Column("originator", Text, nullable=False),
+    Column("concat_ref", Integer, nullable=False),
+    Column("concat_bits", SmallInteger, nullable=False),
+    Column("concat_total", SmallInteger, nullable=False),
+    Column("opened_at", Ms, nullable=False),
+    Column("deadline_at", Ms),  # when what there is is handed over; NULL: it was
+    Column("message_id", BigInteger),  # the inbound message it became
+    Column("continues", BigInteger),  # the message that was handed over without these parts
+    Index("ix_inbound_assemblies_key", "sim_id", "originator", "concat_ref"),
+    Index("ix_inbound_assemblies_deadline", "deadline_at", sqlite_where=text("deadline_at IS NOT NULL"),
+          postgresql_where=text("deadline_at IS NOT NULL")),
+    Index("ix_inbound_assemblies_opened", "opened_at"),
+    Index("ix_inbound_assemblies_message", "message_id"),
+)  # fmt: skip
+
+inbound_messages = Table(
+    "inbound_messages",
+    metadata,
+    Column("id", Id, primary_key=True),  # in the order they were handed over
+    Column("at", Ms, nullable=False),  # when it was handed over
+    Column("received_at", Ms, nullable=False),  # its first part
+    Column("channel", Text, nullable=False),
+    Column("sim_id", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),  # text | data | undecodable
+    Column("originator", Text, nullable=False),  # as received
+    Column("number", Text, nullable=False),  # E.164 or short code; "": neither
+    Column("recipient", Text, nullable=False),  # the SIM's own number; "": unknown
+    Column("sent_at", Ms),  # TP-SCTS of its first part
+    Column("text", Text),
+    Column("data", LargeBinary),
+    Column("pid", SmallInteger),
+    Column("dcs", SmallInteger),
+    Column("parts", SmallInteger, nullable=False),
+    Column("parts_total", SmallInteger, nullable=False),
+    Column("continues", BigInteger),
+    Column("error", Text),
+    Column("intent", Text, nullable=False, server_default=""),  # opt_out | opt_in | help | none; "": not judged
+    Column("tier", Text, nullable=False, server_default=""),
+    Column("rule", Text, nullable=False, server_default=""),
+    Index("ix_inbound_messages_number", "number", "id"),
+    sqlite_autoincrement=True,
+)
+
+optouts = Table(
+    "optouts",
+    metadata,
+    Column("number", Text, nullable=False),
+    Column("scope", Text, nullable=False),  # global; later sender and list scopes
+    Column("state", Text, nullable=False),  # out | in
+    Column("wrote_since", SmallInteger, nullable=False),  # a later text reopened one-to-one replies
+    Column("source", Text, nullable=False),  # keyword | operator | api | import
+    Column("since", Ms, nullable=False),
+    Column("event_id", BigInteger, nullable=False),  # the evidence
+    PrimaryKeyConstraint("number", "scope"),
+    Index("ix_optouts_since", "state", "since"),
+    sqlite_with_rowid=False,
+)
+
+optout_events = Table(  # append-only
+    "optout_events",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("at", Ms, nullable=False),  # honoured at
+    Column("number", Text, nullable=False),
+    Column("number_received", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("intent", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("prior_state", Text, nullable=False),  # none | out | in
+    Column("state", Text, nullable=False),
+    Column("text", Text),
+    Column("tier", Text, nullable=False, server_default=""),
+    Column("rule", Text, nullable=False, server_default=""),
+    Column("language", Text, nullable=False, server_default=""),
+    Column("version", Text, nullable=False, server_default=""),
+    Column("channel", Text),
+    Column("inbound_id", BigInteger),
+    Column("sent_at", Ms),  # the SMS centre's time
+    Column("confirmation_id", BigInteger),  # the message that answers it
+    Column("blocked", Integer, nullable=False, server_default="0"),  # messages that were queued
+    Column("in_hand", Integer, nullable=False, server_default="0"),  # messages a channel had; called back if possible
+    Column("evidence", Text, nullable=False, server_default=""),  # an operator's reason
+    Index("ix_optout_events_number", "number", "id"),
+    Index("ix_optout_events_inbound", "inbound_id"),
+    sqlite_autoincrement=True,
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),  # of a counter: the order of commits
+    Column("at", Ms, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("message_id", BigInteger),
+    Column("inbound_id", BigInteger),
+    Column("optout_event_id", BigInteger),
+    Column("channel", Text),
+    Column("data", Text, nullable=False),  # JSON: what could have changed since
+    Index("ix_outbox_at", "at"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("outbox_id", BigInteger, nullable=False),
+    Column("endpoint", Text, nullable=False),  # webhook:NAME, or callback:ORIGIN
+    Column("url", Text, nullable=False, server_default=""),  # of a callback; a webhook's is in the configuration
+    Column("format", Text, nullable=False, server_default=""),  # as messages.callback_format
+    Column("state", SmallInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", Ms, nullable=False),
+    Column("next_at", Ms, nullable=False),
+    Column("finished_at", Ms),
+    Column("status", Integer),  # of the last answer
+    Column("error", Text, nullable=False, server_default=""),
+    Index(
+        "ix_deliveries_pending", "endpoint", "id", sqlite_where=text("state = 0"), postgresql_where=text("state = 0")
+    ),
+    Index("ix_deliveries_outbox", "outbox_id"),
+    Index("ix_deliveries_finished", "state", "finished_at"),
+    sqlite_autoincrement=True,
+)
+
+key_usage = Table(
+    "key_usage",
+    metadata,
+    Column("api_key", Text, nullable=False),
+    Column("period", Text, nullable=False),  # hour | day
+    Column("start", Ms, nullable=False),
+    Column("segments", BigInteger, nullable=False),
+    PrimaryKeyConstraint("api_key", "period"),
+    sqlite_with_rowid=False,
 )
 
 idempotency = Table(

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from gatewayd import __version__
 from gatewayd.clock import Clock
 from gatewayd.errors import RequestError
 from gatewayd.model import SimIdentity
-from gatewayd.spool import accept, inbound, reports, upkeep, work
+from gatewayd.spool import accept, events, inbound, optouts, reports, upkeep, usage, work
 from gatewayd.spool.engine import Database
 from gatewayd.spool.lanes import LaneBook
 from gatewayd.spool.migrate import migrate
@@ -35,15 +35,36 @@ class Store:
         clock: Clock,
         rules: Rules,
         *,
+        intake: inbound.Intake | None = None,
+        subscriptions: Sequence[events.Subscription] = (),
         on_commit: Callable[[Notices], None] = lambda notices: None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._rules = rules
+        self._intake = intake or inbound.PlainIntake()
+        self._subscriptions = tuple(subscriptions)
         self._book = LaneBook()
         self._owner = Owner(instance, 0)
         self._latest = 0  # when `advance` was called last
-        self.writer = Writer(database, on_commit=on_commit, on_rollback=self._book.forget)
+        self.spool_id = ""  # known once it is open
+        self.writer = Writer(
+            database, on_commit=on_commit, on_rollback=self._book.forget, before_commit=self._write_events
+        )
+
+    def configure(self, rules: Rules, intake: inbound.Intake, subscriptions: Sequence[events.Subscription]) -> None:
+        """Work by another configuration from the next operation on."""
+        self._rules, self._intake, self._subscriptions = rules, intake, tuple(subscriptions)
+
+    def is_recalled(self, message_id: int) -> bool:
+        """Whether a message in a channel's hands must not be written any more: its number has opted out."""
+        return message_id in self._book.recalled
+
+    def _write_events(self, tx: Tx) -> None:
+        events.write(tx, self._subscriptions, self._clock.now_ms())
+
+    def _desk(self) -> inbound.Desk:
+        return inbound.Desk(self._book, self._intake, self._owner)
 
     async def open(self) -> upkeep.Recovery:
         """Take the instance's lock, migrate the schema, begin a new epoch.
@@ -66,6 +87,7 @@ class Store:
             self._database.release()
             raise
         self._owner = Owner(instance, recovery.epoch)
+        self.spool_id = recovery.spool_id
         return recovery
 
     async def close(self) -> None:
@@ -78,13 +100,20 @@ class Store:
             self._database.release()
 
     async def accept(
-        self, messages: Sequence[accept.NewMessage], idempotency: accept.Idempotency | None = None
+        self,
+        messages: Sequence[accept.NewMessage],
+        idempotency: accept.Idempotency | None = None,
+        limits: usage.SegmentLimits | None = None,
     ) -> accept.Accepted:
-        """Keep messages, all or none. Raises RequestError (409) on a reused Idempotency-Key, SpoolError."""
+        """Keep messages, all or none. Raises RequestError (409 for a reused Idempotency-Key, 429 beyond a limit),
+        SpoolError.
+        """
         accepted = await self.writer.run(
-            lambda tx: accept.accept(tx, self._book, messages, self._clock.now_ms(), idempotency),
+            lambda tx: accept.accept(tx, self._book, messages, self._clock.now_ms(), idempotency, limits),
             rows=sum(2 + message.segments for message in messages),
         )
+        if accepted.exceeded is not None:
+            raise accepted.exceeded.error(self._clock.now_ms())
         if accepted.conflict:
             raise RequestError(
                 "Idempotency-Key",
@@ -128,18 +157,35 @@ class Store:
         )
 
     async def receive(self, part: inbound.NewPart) -> inbound.Kept:
-        """Keep a received TPDU."""
-        return await self.writer.run(lambda tx: inbound.record(tx, part, self._clock.now_ms()))
+        """Keep a received TPDU; with its last part its message is handed over, and STOP honoured, in the same commit."""
+        return await self.writer.run(lambda tx: inbound.record(tx, self._desk(), part, self._clock.now_ms()))
 
-    async def advance(self) -> int | None:
-        """Do what has become due; returns when to come again (epoch ms), None for never."""
+    async def opt(self, said: optouts.Said, state: optouts.OptState) -> optouts.Changed:
+        """Put a number on the opt-out list, or take it off, on an operator's word. What is queued to it is blocked."""
+        return await self.writer.run(
+            lambda tx: optouts.change(tx, self._book, said, state, self._owner, self._clock.now_ms())
+        )
 
-        def operation(tx: Tx) -> int | None:
+    async def note(self, event: events.GatewayEvent) -> None:
+        """Write an event of its own, such as a channel's state."""
+        await self.writer.run(lambda tx: tx.notices.events.append(event))
+
+    async def settle_pins(self, channels: Collection[str]) -> upkeep.Settled:
+        """Hold what is pinned to channels other than these, and release what was held because one was missing."""
+        known = frozenset(channels)
+        return await self.writer.run(
+            lambda tx: upkeep.settle_pins(tx, self._book, known, self._owner, self._clock.now_ms())
+        )
+
+    async def advance(self) -> upkeep.Advanced:
+        """Do what has become due; says when to come again."""
+
+        def operation(tx: Tx) -> upkeep.Advanced:
             now = self._clock.now_ms()
             if now < self._latest - CLOCK_SLACK_MS:
                 upkeep.clock_went_back(tx, now)
             self._latest = now
-            return upkeep.advance(tx, self._book, now, self._owner, self._rules)
+            return upkeep.advance(tx, self._desk(), now, self._rules)
 
         return await self.writer.run(operation)
 

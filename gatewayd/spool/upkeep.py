@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 from functools import partial
 
-from sqlalchemy import bindparam, delete, func, null, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, null, or_, select, tuple_, update
 
 from gatewayd.model import InDoubtPolicy, Outcome, SimIdentity
 from gatewayd.model import SegmentState as S
-from gatewayd.spool import schema
+from gatewayd.spool import inbound, schema
 from gatewayd.spool.engine import Statement, set_to
+from gatewayd.spool.events import DEAD, DONE
 from gatewayd.spool.lanes import LaneBook
 from gatewayd.spool.lifecycle import Command
 from gatewayd.spool.moves import Owner, event, move, refold, segments_of, set_aside
 from gatewayd.spool.work import Claim, Line, Rules, finish_attempt, into_doubt
 from gatewayd.spool.writer import Tx
 
+SPOOL_ID = "spool_id"  # name of the setting
 STEP = 500  # rows moved in one transaction, so that no claim waits long
 KEY_LIFE_MS = 7 * 86_400_000  # of an Idempotency-Key
+TOLD_LIFE_MS = 7 * 86_400_000  # of an event, once everybody was told
+DEAD_LIFE_MS = 30 * 86_400_000  # of a delivery that was given up, during which it can be replayed
 
 _m = schema.messages.c
 _s = schema.segments.c
@@ -115,14 +120,45 @@ _old = (
 OLD_KEYS = Statement(
     delete(schema.idempotency).where(tuple_(schema.idempotency.c.api_key, schema.idempotency.c.key).in_(_old))
 )
+_d = schema.deliveries.c
+_told = (
+    select(_d.id)
+    .where(
+        or_(
+            (_d.state == schema.sqltext(DONE)) & (_d.finished_at < bindparam("before")),
+            (_d.state == schema.sqltext(DEAD)) & (_d.finished_at < bindparam("dead_before")),
+        )
+    )
+    .limit(schema.sqltext(STEP))
+)
+OLD_DELIVERIES = Statement(delete(schema.deliveries).where(_d.id.in_(_told)))
+_e = schema.outbox.c
+_needed = select(_d.id).where(_d.outbox_id == _e.id).exists()
+_old_events = select(_e.id).where(_e.at < bindparam("before"), ~_needed).order_by(_e.at).limit(schema.sqltext(STEP))
+OLD_EVENTS = Statement(delete(schema.outbox).where(_e.id.in_(_old_events.correlate(None))))
+_of_pin = (schema.PINNED, _m.pin_channel == bindparam("channel"))
+PINS = Statement(select(schema.lanes.c.channel).where(schema.lanes.c.channel != schema.sqltext("")))
+TO_HOLD = Statement(
+    select(_m.id).where(*_of_pin, _m.queue > schema.sqltext(schema.OUT)).order_by(_m.id).limit(schema.sqltext(STEP))
+)
+TO_RELEASE = Statement(
+    select(_m.id)
+    .where(*_of_pin, _m.queue == schema.sqltext(schema.OUT), _m.reason == bindparam("reason"))
+    .order_by(_m.id)
+    .limit(schema.sqltext(STEP))
+)
 POLICY_OF = Statement(select(_m.in_doubt).where(_m.id == bindparam("id")))
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What a start found: the epoch it opened, and the segments that the last run had in hands."""
+    """What a start found: the epoch it opened, and the segments that the last run had in hands.
+
+    `spool_id` tells this spool from all others (8 hex digits): event ids are made of it.
+    """
 
     epoch: int
+    spool_id: str
     in_doubt: tuple[tuple[int, int], ...]
 
 
@@ -147,7 +183,11 @@ def open_epoch(tx: Tx, book: LaneBook, instance: str, pid: int, version: str, no
         )
     tx.run(ORPHANS_BEHIND, {"v_due_at": now})
     book.forget()
-    return Recovery(epoch, tuple((held.message_id, held.seq) for held in in_hand))
+    spool_id = setting(tx, SPOOL_ID)
+    if spool_id is None:
+        spool_id = secrets.token_hex(4)
+        tx.run(NEW_SETTING, {"name": SPOOL_ID, "value": spool_id})
+    return Recovery(epoch, spool_id, tuple((held.message_id, held.seq) for held in in_hand))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +227,7 @@ def clock_went_back(tx: Tx, now: int) -> None:
     tx.flush()
     tx.run(DELAYS_FROM_THE_FUTURE, {"b_now": now})
     tx.run(DEADLINES_FROM_THE_FUTURE, {"b_now": now})
+    inbound.clock_went_back(tx, now)
 
 
 def give_back(tx: Tx, book: LaneBook, line: Line, holds: Claim | None, owner: Owner, now: int) -> int:
@@ -210,13 +251,57 @@ def give_back(tx: Tx, book: LaneBook, line: Line, holds: Claim | None, owner: Ow
     return given
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How many messages were held and released; `more`: it was a step of it, so ask again."""
+
+    held: int = 0
+    released: int = 0
+    more: bool = False
+
+
+def settle_pins(tx: Tx, book: LaneBook, channels: frozenset[str], owner: Owner, now: int) -> Settled:
+    """Hold what is pinned to channels that the configuration does not have; release what was held for a channel that
+    is back. A bounded step of it.
+    """
+    tx.flush()
+    held = released = 0
+    more = False
+    for channel in sorted({row[0] for row in tx.all(PINS, {})}):
+        reason = f"held: the configuration has no channel {channel}, which it is pinned to"
+        if channel in channels:
+            rows = tx.all(TO_RELEASE, {"channel": channel, "reason": reason})
+            released += len(rows)
+            command, source, said = Command.RELEASE, S.HELD, f"channel {channel} is back"
+        else:
+            rows = tx.all(TO_HOLD, {"channel": channel})
+            held += len(rows)
+            command, source, said = Command.HOLD, S.QUEUED, reason
+        more = more or len(rows) == STEP
+        for (message_id,) in rows:
+            for segment in segments_of(tx, message_id):
+                if segment.state is source:
+                    move(tx, segment, command, now, detail=said)
+            refold(tx, book, message_id, now, owner, reason=said if command is Command.HOLD else "")
+    return Settled(held, released, more)
+
+
 def close_epoch(tx: Tx, owner: Owner, now: int) -> None:
     """Note a clean stop."""
     tx.run(STOPPED, {"b_id": owner.instance, "b_epoch": owner.epoch, "v_at": now})
 
 
-def advance(tx: Tx, book: LaneBook, now: int, owner: Owner, rules: Rules) -> int | None:
-    """Do what has become due by `now`, a bounded step of it. Returns when to come again (epoch ms), None for never."""
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """When to come again (epoch ms), None for never; and what was handed over without all of its parts."""
+
+    again_at: int | None
+    handed_over: tuple[inbound.HandedOver, ...] = ()
+
+
+def advance(tx: Tx, desk: inbound.Desk, now: int, rules: Rules) -> Advanced:
+    """Do what has become due by `now`, a bounded step of it."""
+    book, owner = desk.book, desk.owner
     tx.flush()
     due = tx.all(CAME_DUE, {"now": now})
     for message_id, lane_id, priority, position in due:
@@ -232,11 +317,21 @@ def advance(tx: Tx, book: LaneBook, now: int, owner: Owner, rules: Rules) -> int
             partial(_pass_deadline, tx, book, message_id, seq, now, owner, rules),
             partial(_drop_deadline, tx, message_id, seq, now),
         )
+    overdue = inbound.hand_over_overdue(tx, desk, now, STEP)
     forgotten = tx.run(OLD_KEYS, {"before": now - KEY_LIFE_MS})
-    if max(len(due), len(expired), len(past), forgotten) == STEP:
-        return now
-    nexts = [tx.one(statement, {}) for statement in (NEXT_DUE, NEXT_DEADLINE, NEXT_EXPIRY)]
-    return min((row[0] for row in nexts if row is not None and row[0] is not None), default=None)
+    told = _forget_told(tx, now)
+    handed_over = tuple(desk.handed_over)
+    if max(len(due), len(expired), len(past), overdue, forgotten, told) == STEP:
+        return Advanced(now, handed_over)
+    nexts = [tx.one(statement, {}) for statement in (NEXT_DUE, NEXT_DEADLINE, NEXT_EXPIRY, inbound.NEXT_DEADLINE)]
+    again_at = min((row[0] for row in nexts if row is not None and row[0] is not None), default=None)
+    return Advanced(again_at, handed_over)
+
+
+def _forget_told(tx: Tx, now: int) -> int:
+    """Forget deliveries that ended long ago, and events that no delivery needs; how many at the most of either."""
+    ended = tx.run(OLD_DELIVERIES, {"before": now - TOLD_LIFE_MS, "dead_before": now - DEAD_LIFE_MS})
+    return max(ended, tx.run(OLD_EVENTS, {"before": now - TOLD_LIFE_MS}))
 
 
 def _expire(tx: Tx, book: LaneBook, message_id: int, now: int, owner: Owner) -> None:

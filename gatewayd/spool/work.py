@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, delete, select, update
 from gatewayd.errors import EncodeError
 from gatewayd.model import InDoubtPolicy, Message, MessageClass, Outcome, Retry, Segment
 from gatewayd.model import SegmentState as S
-from gatewayd.spool import reports, schema
+from gatewayd.spool import optouts, reports, schema
 from gatewayd.spool.accept import add_segment
 from gatewayd.spool.engine import Statement, set_to
 from gatewayd.spool.lanes import Lane, LaneBook
@@ -123,7 +123,7 @@ TAKE = Statement(
     .values(
         queue=schema.sqltext(schema.OUT), busy=schema.sqltext(1), owner=bindparam("v_owner"),
         owner_epoch=bindparam("v_epoch"), sim_id=bindparam("v_sim_id"), channel=bindparam("v_channel"),
-        updated_at=bindparam("v_now"),
+        updated_at=bindparam("v_now"), optout_checked_at=bindparam("v_now"),
     )
 )  # fmt: skip
 SET_SEGMENTS = Statement(
@@ -206,6 +206,10 @@ def _try_candidate(
         for segment in queued:
             move(tx, segment, Command.EXPIRE, now, detail="its time had passed before it could be sent")
         refold(tx, book, message_id, now, owner, reason="expired before it could be sent")
+        return None
+    hit = optouts.blocking(tx, to, MessageClass(class_))
+    if hit is not None:
+        optouts.block(tx, book, message_id, hit, owner, now)
         return None
     validity_s = None if expires_at is None else max(1, (expires_at - now) // 1000)
     message = Message(message_id, to, text, MessageClass(class_), bool(report), ref, validity_s)
@@ -354,6 +358,11 @@ def _conclude(tx: Tx, book: LaneBook, result: Result, owner: Owner, now: int, ru
         return
     rows = segments_of(tx, message_id)
     row = rows[seq - 1]
+    message = claim_.segment.message
+    hit = optouts.blocking(tx, message.to, message.class_)
+    book.recalled.discard(message_id)
+    if hit is not None and result.outcome is not Outcome.NOT_SENT:
+        optouts.shown_as_written(tx, message_id, seq, hit, now)
     if result.outcome is Outcome.SENT:
         _sent(tx, book, line, row, result, owner, now, rules)
     elif result.outcome is Outcome.IN_DOUBT:
@@ -361,6 +370,9 @@ def _conclude(tx: Tx, book: LaneBook, result: Result, owner: Owner, now: int, ru
         into_doubt(
             tx, book, row, line, claim_.in_doubt, result.started_at or now, now, owner, rules, detail, result.code
         )
+    elif hit is not None:
+        move(tx, row, Command.BLOCK, now, channel=line.channel, detail=hit.sentence, values={"code": result.code})
+        optouts.block(tx, book, message_id, hit, owner, now)
     else:
         _not_sent(tx, book, line, row, rows, result, owner, now, rules)
 

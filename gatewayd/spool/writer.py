@@ -24,10 +24,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy import Table, insert
 
+from gatewayd import metrics
 from gatewayd.errors import GatewayError, SpoolError
+from gatewayd.msglog import Trouble
 from gatewayd.spool.engine import Connection, Cursor, Database, Params, Row, Statement
 
 if TYPE_CHECKING:
+    from gatewayd.spool.events import GatewayEvent
     from gatewayd.spool.lanes import Lane
 
 log = logging.getLogger("gatewayd.spool")
@@ -36,6 +39,7 @@ T = TypeVar("T")
 
 BATCH_ROWS = 2000  # a batch takes no further operation once it holds this many rows
 BATCH_TIME_S = 0.05  # nor once it has taken this long
+LOOP_TURN_S = 5.0  # a loop that takes longer to turn lets nothing through meanwhile
 
 
 @dataclass(slots=True)
@@ -44,11 +48,16 @@ class Notices:
 
     `lanes`: how many messages became claimable, by lane. `due_at`: the earliest time newly set at which something
     has to be done (None: none was set). `everything`: after trouble, what was committed before it may be unknown.
+    `events`: what applications are told of it; `endpoints`: who of them is to be called. `recalled`: a submission may
+    have been withdrawn, so the event loop must have turned once before the commit.
     """
 
     lanes: dict[Lane, int] = field(default_factory=dict)
     due_at: int | None = None
     everything: bool = False
+    events: list[GatewayEvent] = field(default_factory=list)
+    endpoints: set[str] = field(default_factory=set)
+    recalled: bool = False
 
     def claimable(self, lane: Lane) -> None:
         self.lanes[lane] = self.lanes.get(lane, 0) + 1
@@ -56,6 +65,11 @@ class Notices:
     def at(self, due_at: int) -> None:
         if self.due_at is None or due_at < self.due_at:
             self.due_at = due_at
+
+    def copy(self) -> Notices:
+        return Notices(
+            dict(self.lanes), self.due_at, self.everything, list(self.events), set(self.endpoints), self.recalled
+        )
 
 
 class Tx:
@@ -121,7 +135,7 @@ class Tx:
         """Apply `step` under a savepoint: if it raises, nothing of it is left. For the replay."""
         assert self._on_rollback is not None
         self.flush()
-        kept = Notices(dict(self.notices.lanes), self.notices.due_at)
+        kept = self.notices.copy()
         self.control("SAVEPOINT step")
         try:
             result = step()
@@ -187,10 +201,12 @@ class Writer:
         *,
         on_commit: Callable[[Notices], None] = lambda notices: None,
         on_rollback: Callable[[], None] = lambda: None,
+        before_commit: Callable[[Tx], None] = lambda tx: None,
     ) -> None:
         self._database = database
         self._on_commit = on_commit
         self._on_rollback = on_rollback
+        self._before_commit = before_commit
         self._urgent: deque[_Job[Any]] = deque()
         self._waiting: deque[_Job[Any]] = deque()
         self._arrived = threading.Condition()  # guards the two queues and `_stopped`
@@ -198,13 +214,13 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
         self._stopped = False
-        self._troubled = False
+        self._trouble = Trouble(log)
         self.stats = WriterStats()
 
     @property
     def healthy(self) -> bool:
         """Whether the last batch could be committed."""
-        return not self._troubled and not self._stopped
+        return not self._trouble.active and not self._stopped
 
     async def start(self) -> None:
         """Open the connection (in the writer's thread) and take work. Raises SpoolError."""
@@ -317,7 +333,6 @@ class Writer:
                 del batch[done:]
                 break
             job.result = job.operation(tx)
-        tx.flush()
         return self._finish(tx, batch, begun)
 
     def _replay(self, batch: list[_Job[Any]], begun: float) -> Notices:
@@ -336,19 +351,35 @@ class Writer:
         return self._finish(tx, batch, begun)
 
     def _finish(self, tx: Tx, batch: list[_Job[Any]], begun: float) -> Notices:
+        if tx.notices.events:
+            self._before_commit(tx)
+        tx.flush()
+        if tx.notices.recalled:
+            self._let_the_loop_turn()
         try:
             tx.control("COMMIT")
         except Exception as error:
             if not self._took_place(tx, error):
                 raise
-        if self._troubled:
-            self._troubled = False
+        if self._trouble.active:
+            self._trouble.recovered("the spool takes writes again")
             tx.notices.everything = True
-            log.info("the spool takes writes again")
         self.stats.commits += 1
         self.stats.operations += len(batch)
-        self.stats.busy_s += time.monotonic() - begun
+        took_s = time.monotonic() - begun
+        self.stats.busy_s += took_s
+        metrics.commit(len(batch), took_s)
         return tx.notices
+
+    def _let_the_loop_turn(self) -> None:
+        """Whoever was let through before a recall has begun to write by the time this returns; nobody is after it."""
+        assert self._loop is not None
+        turned = threading.Event()
+        try:
+            self._loop.call_soon_threadsafe(turned.set)
+        except RuntimeError:  # the loop is gone, and with it all who write
+            return
+        turned.wait(LOOP_TURN_S)
 
     def _took_place(self, tx: Tx, error: Exception) -> bool:
         """Whether a commit whose answer is lost is on disk all the same: asked on another connection."""
@@ -373,13 +404,7 @@ class Writer:
 
     def _fail(self, batch: list[_Job[Any]], error: BaseException) -> Notices:
         self.stats.failures += 1
-        log.log(
-            logging.DEBUG if self._troubled else logging.WARNING,
-            "the spool takes no writes: %s (%d operations refused)",
-            error,
-            len(batch),
-        )
-        self._troubled = True
+        self._trouble.failed(None, "the spool takes no writes: %s (%d operations refused)", error, len(batch))
         for job in batch:
             job.result, job.error = None, SpoolError(f"the spool takes no writes now: {error}")
         if self._database.lost(error):

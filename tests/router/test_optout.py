@@ -769,9 +769,9 @@ def test_the_language_is_the_one_that_has_all_the_words(text: str, language: str
 
 def test_a_verdict_is_evidence() -> None:
     assert judged("Please, STOP!") == Verdict(
-        Tier.A, Intent.OPT_OUT, "keyword and filler: stop", "en", "please stop", "en-1/rules-1"
+        Tier.A, Intent.OPT_OUT, "keyword and filler: stop", "en", "please stop", "en-1/rules-2"
     )
-    assert judged("see you") == Verdict(Tier.C, Intent.NONE, "", "", "see you", "rules-1")
+    assert judged("see you") == Verdict(Tier.C, Intent.NONE, "", "", "see you", "rules-2")
     assert classify("STOP", ()).tier is Tier.C
 
 
@@ -953,7 +953,10 @@ def test_an_unknown_language_is_named() -> None:
     assert "de, en, es, fr, pt" in str(caught.value)
 
 
-_HEAD = "{language: nl, version: 1, opt_out: {keywords: [stop, afmelden]}"
+_HEAD = (
+    "{language: nl, version: 1, opt_out: {keywords: [stop, afmelden]}, "
+    "replies: {opt_out: Klaar, opt_in: Klaar, help: STOP, contact: 'Bel {contact}'}"
+)
 
 
 def test_a_pack_of_ones_own() -> None:

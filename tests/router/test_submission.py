@@ -155,7 +155,7 @@ async def test_a_repetition_with_the_same_key_gets_the_first_answer(tmp_path: Pa
 
         async def submit(caller: Caller, fingerprint: bytes) -> tuple[tuple[int, ...], str | None]:
             accepted = await made.submit(
-                [GOOD], caller, idempotency_key="k", fingerprint=fingerprint, answer=lambda ids: f"answer {ids[0]}"
+                [GOOD], caller, idempotency_key="k", fingerprint=fingerprint, answer=lambda kept: f"answer {kept[0].id}"
             )
             return accepted.ids, accepted.replayed
 

@@ -269,7 +269,7 @@ async def test_sims_settings_events_and_answers(database_url: str) -> None:
         ]
         assert await reader.setting("paused") == "why"
         assert await reader.setting("other") is None
-        kept = await store.accept([new()], Idempotency("crm", "k1", b"\x01\x02", lambda ids: f"answer {ids[0]}"))
+        kept = await store.accept([new()], Idempotency("crm", "k1", b"\x01\x02", lambda kept: f"answer {kept[0].id}"))
         await store.accept([new()])
         events = await reader.last_events()
         assert [event.message_id for event in events] == [kept.ids[0], kept.ids[0] + 1]
@@ -331,7 +331,7 @@ async def test_one_read_sees_one_moment(database_url: str) -> None:
     async with spool(database_url, clock) as (store, reader):
         line = await paired(store)
         (message_id,) = (await store.accept([new()])).ids
-        async with reader._snapshot() as connection:
+        async with reader.snapshot() as connection:
             state = await connection.exec_driver_sql(f"SELECT state FROM messages WHERE id = {message_id}")
             assert state.scalar() == 1
             taken = await store.work(line, None, ANY)

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from gatewayd.errors import EncodeError, RequestError, SpoolError
 from gatewayd.model import InDoubtPolicy, Message, ReportVerdict, Retry, Segment, SimIdentity
 from gatewayd.spool import schema, upkeep
-from gatewayd.spool.accept import Idempotency
+from gatewayd.spool.accept import Idempotency, KeptMessage
 from gatewayd.spool.inbound import NewPart
 from gatewayd.spool.reports import NewReport
 from gatewayd.spool.retry import RetryPolicy
@@ -91,8 +91,8 @@ async def test_a_batch_is_kept_whole_or_not_at_all_and_one_bad_operation_takes_n
     """Promise 4."""
     async with open_spool(database_url) as spool:
 
-        def answer(ids: Sequence[int]) -> str:
-            return json.dumps(list(ids))
+        def answer(kept: Sequence[KeptMessage]) -> str:
+            return json.dumps([message.id for message in kept])
 
         key = Idempotency("app", "k1", b"1" * 32, answer)
         clash = Idempotency("app", "k1", b"2" * 32, answer)
@@ -116,7 +116,7 @@ async def test_a_batch_is_kept_whole_or_not_at_all_and_one_bad_operation_takes_n
 async def test_concurrent_submissions_with_one_key_are_one(database_url: str) -> None:
     """Promise 1."""
     async with open_spool(database_url) as spool:
-        key = Idempotency("app", "k", b"x" * 32, lambda ids: json.dumps(list(ids)))
+        key = Idempotency("app", "k", b"x" * 32, lambda kept: json.dumps([message.id for message in kept]))
         results = await asyncio.gather(*[spool.store.accept([message()], key) for _ in range(30)])
         ids = {result.ids[0] if result.ids else json.loads(result.replayed or "")[0] for result in results}
         assert len(ids) == 1
@@ -228,11 +228,11 @@ async def test_a_message_for_later_waits_and_an_expired_one_never_goes(database_
             message("+59890000002", expires_at=now + 30_000),
             message("+59890000003", not_before=now + 60_000, expires_at=now + 90_000),
         )
-        assert await spool.store.advance() == now + 30_000
+        assert (await spool.store.advance()).again_at == now + 30_000
         spool.clock.ms = now + 30_000
         assert await spool.claim(line) is None, "checked at the claim, also before the clockwork comes"
         assert (await state_of(spool, short))[0] == 6
-        assert await spool.store.advance() == now + 60_000
+        assert (await spool.store.advance()).again_at == now + 60_000
         spool.clock.ms = now + 60_000
         await spool.store.advance()
         claim = await spool.claim(line)
@@ -602,7 +602,7 @@ async def test_a_malformed_row_does_not_stop_the_clock(database_url: str) -> Non
             lambda tx: tx.control(f"UPDATE segments SET state = 'DELIVERED' WHERE message_id = {ids[1]}")
         )
         spool.clock.ms += 1000
-        again = await spool.store.advance()
+        again = (await spool.store.advance()).again_at
         assert (await state_of(spool, ids[2]))[0] == 8
         assert (await state_of(spool, late))[0] == 6
         assert again is None or again > spool.clock.ms, "what cannot be dealt with does not come up again and again"
@@ -642,9 +642,9 @@ async def test_an_outcome_belongs_to_the_sim_it_was_sent_with(database_url: str)
 
 async def test_a_used_key_with_another_body_disturbs_nobody(database_url: str) -> None:
     async with open_spool(database_url) as spool:
-        key = Idempotency("app", "k", b"1" * 32, lambda ids: "")
+        key = Idempotency("app", "k", b"1" * 32, lambda kept: "")
         await spool.store.accept([message()], key)
-        clash = Idempotency("app", "k", b"2" * 32, lambda ids: "")
+        clash = Idempotency("app", "k", b"2" * 32, lambda kept: "")
         with pytest.raises(RequestError):
             await spool.store.accept([message()], clash)
         assert spool.store.writer.stats.replays == 0
@@ -764,7 +764,7 @@ async def test_a_clock_that_goes_back_leaves_nothing_waiting_for_years(database_
         await spool.store.work(line, spool.doubtful(claim), None)
         await spool.store.advance()
         clock.ms = right
-        assert await spool.store.advance() == right + 10_000, "the first back-off"
+        assert (await spool.store.advance()).again_at == right + 10_000, "the first back-off"
         clock.ms += 900_000
         await spool.store.advance()
         assert (await state_of(spool, doubt))[0] == 8
@@ -786,7 +786,7 @@ async def test_a_start_with_the_clock_behind_the_spool_counts_from_now(database_
         await spool.store.work(line, spool.not_sent(claim), None)
     clock.ms -= 365 * 86_400_000
     async with open_spool(database_url, clock=clock) as spool:
-        assert await spool.store.advance() == clock.ms + 10_000
+        assert (await spool.store.advance()).again_at == clock.ms + 10_000
 
 
 async def test_resend_is_bounded(database_url: str) -> None:
@@ -808,16 +808,16 @@ async def test_old_keys_are_forgotten_a_bounded_step_at_a_time(database_url: str
         for n in range(2):
             await asyncio.gather(
                 *[
-                    spool.store.accept([], Idempotency("app", f"{n}-{i}", b"", lambda ids: ""))
+                    spool.store.accept([], Idempotency("app", f"{n}-{i}", b"", lambda kept: ""))
                     for i in range(upkeep.STEP)
                 ]
             )
         spool.clock.ms += upkeep.KEY_LIFE_MS + 1
-        again = Idempotency("app", "new", b"", lambda ids: "")
+        again = Idempotency("app", "new", b"", lambda kept: "")
         await spool.store.accept([], again)
-        assert await spool.store.advance() == spool.clock.ms, "there is more"
+        assert (await spool.store.advance()).again_at == spool.clock.ms, "there is more"
         await spool.store.advance()
-        assert await spool.store.advance() is None
+        assert (await spool.store.advance()).again_at is None
         assert await spool.rows(select(schema.idempotency.c.key)) == [("new",)]
 
 
@@ -890,7 +890,7 @@ async def test_a_number_is_free_again_when_the_message_under_way_does_not_get_on
         behind = await spool.accept(message("+59890000001"), message("+59890000002"))
         assert await spool.claim(other) is None
         due = spool.clock.ms + 900_000
-        assert await spool.store.advance() == due
+        assert (await spool.store.advance()).again_at == due
         spool.clock.ms = due - 1
         await spool.store.advance()
         assert await spool.claim(other) is None
