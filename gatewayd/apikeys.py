@@ -5,9 +5,11 @@
     # name  then  word=value, in any order
     crm sha256=9f86…0a08 scopes=send,read created=2026-11-23T12:00:00Z
     alarms sha256=60fe…c9a1 scopes=send created=2026-11-23T12:00:00Z in_doubt_resend=true
+    shop sha256=11d0…77ab scopes=send created=2026-11-23T12:00:00Z rate=10/s segments_per_day=5000
 
 Only digests are kept: a key is 256 random bits, so its SHA-256 needs neither salt nor stretching. `in_doubt_resend`
-makes the in-doubt policy `resend` the default of what is submitted with that key.
+makes the in-doubt policy `resend` the default of what is submitted with that key. `rate` bounds its messages per second
+or minute, `segments_per_hour` and `segments_per_day` what it may cost.
 """
 
 from __future__ import annotations
@@ -36,8 +38,11 @@ _BOM = b"\xef\xbb\xbf"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _CREATED_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-_WORDS = ("sha256", "scopes", "created", "in_doubt_resend")
-_LATER = frozenset({"rate", "segments_per_day", "networks", "expires"})
+_WORDS = ("sha256", "scopes", "created", "in_doubt_resend", "rate", "segments_per_hour", "segments_per_day")
+_LATER = frozenset({"networks", "expires"})
+_RATE = re.compile(r"([1-9][0-9]{0,5})/(s|min)", re.ASCII)
+_SEGMENTS = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+_PERIODS_S = {"s": 1, "min": 60}
 
 
 class Scope(StrEnum):
@@ -49,14 +54,45 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `messages` in `unit` ("s" or "min"), on average; `burst` of them at once."""
+
+    messages: int
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """`10/s` or `600/min`. Raises ValueError that says what would be right."""
+        match = _RATE.fullmatch(text)
+        if match is None:
+            raise ValueError("messages per second or minute such as 10/s or 600/min are expected (1 to 999999)")
+        return cls(int(match[1]), match[2])
+
+    @property
+    def per_s(self) -> float:
+        return self.messages / _PERIODS_S[self.unit]
+
+    @property
+    def burst(self) -> float:
+        """What may come at once after a quiet time: one second's worth, and one message at least."""
+        return max(self.per_s, 1.0)
+
+    def __str__(self) -> str:
+        return f"{self.messages}/{self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One key, without its secret. `created` is UTC."""
+    """One key, without its secret. `created` is UTC; a limit that is None is none."""
 
     name: str
     sha256: str
     scopes: frozenset[Scope]
     created: datetime
     in_doubt_resend: bool = False
+    rate: Rate | None = None
+    segments_per_hour: int | None = None
+    segments_per_day: int | None = None
 
     def allows(self, scope: Scope) -> bool:
         """Whether the key has a scope; `admin` has all."""
@@ -66,8 +102,20 @@ class ApiKey:
         """The key as a line of the file, without newline."""
         scopes = ",".join(scope.value for scope in Scope if scope in self.scopes)
         created = self.created.astimezone(UTC).strftime(_CREATED_FORMAT)
-        resend = " in_doubt_resend=true" if self.in_doubt_resend else ""
-        return f"{self.name} sha256={self.sha256} scopes={scopes} created={created}{resend}"
+        words = [self.name, f"sha256={self.sha256}", f"scopes={scopes}", f"created={created}"]
+        if self.in_doubt_resend:
+            words.append("in_doubt_resend=true")
+        words.extend(f"{word}={value}" for word, value in self.limits().items())
+        return " ".join(words)
+
+    def limits(self) -> dict[str, str]:
+        """The limits there are, by the word of the file, as they are written there."""
+        named = {
+            "rate": self.rate,
+            "segments_per_hour": self.segments_per_hour,
+            "segments_per_day": self.segments_per_day,
+        }
+        return {word: str(value) for word, value in named.items() if value is not None}
 
 
 class KeyRing:
@@ -76,12 +124,17 @@ class KeyRing:
     def __init__(self, keys: Iterable[ApiKey] = ()) -> None:
         self._keys = tuple(keys)
         self._digests = tuple((bytes.fromhex(key.sha256), key) for key in self._keys)
+        self._names = {key.name: key for key in self._keys}
 
     def __iter__(self) -> Iterator[ApiKey]:
         return iter(self._keys)
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def named(self, name: str) -> ApiKey | None:
+        """The key of this name. Callers that have no key have names that no key can have ("host …", "uid …")."""
+        return self._names.get(name)
 
     def find(self, secret: str) -> ApiKey | None:
         """The key this secret belongs to. All are compared, each in constant time."""
@@ -94,9 +147,19 @@ class KeyRing:
 
 
 def new_key(
-    name: str, scopes: Iterable[Scope | str], *, in_doubt_resend: bool = False, now: datetime | None = None
+    name: str,
+    scopes: Iterable[Scope | str],
+    *,
+    in_doubt_resend: bool = False,
+    rate: str | None = None,
+    segments_per_hour: int | None = None,
+    segments_per_day: int | None = None,
+    now: datetime | None = None,
 ) -> tuple[str, str]:
-    """Make a key: (secret, record line). The secret is nowhere else. Raises ConfigError for a bad name or scope."""
+    """Make a key: (secret, record line). The secret is nowhere else.
+
+    Raises ConfigError for a bad name, scope or limit (`rate` as in the file: "10/s").
+    """
     moment = (now or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
     secret = PREFIX + secrets.token_urlsafe(_RANDOM_OCTETS)
     digest = hashlib.sha256(secret.encode()).hexdigest()
@@ -104,9 +167,12 @@ def new_key(
     if _NAME.fullmatch(name) is None:
         faults.append(_bad_name(name))
     known = _scopes(list(map(str, scopes)), faults)
+    bound = _rate(rate, faults)
+    per_hour = _segments("segments_per_hour", segments_per_hour, faults)
+    per_day = _segments("segments_per_day", segments_per_day, faults)
     if faults:
         raise ConfigError([Fault(name, reason) for reason in faults])
-    return secret, ApiKey(name, digest, known, moment, in_doubt_resend).record()
+    return secret, ApiKey(name, digest, known, moment, in_doubt_resend, bound, per_hour, per_day).record()
 
 
 def read_private(path: Path) -> bytes:
@@ -221,9 +287,11 @@ def _parse_words(name: str, words: list[str]) -> tuple[ApiKey | None, list[str]]
     resend = values.get("in_doubt_resend", "false")
     if resend not in ("true", "false"):
         reasons.append("in_doubt_resend: true or false is expected")
+    rate = _rate(values.get("rate"), reasons)
+    per_hour, per_day = (_segments(word, values.get(word), reasons) for word in _WORDS[5:])
     if reasons or created is None:
         return None, reasons
-    return ApiKey(name, values["sha256"], scopes, created, resend == "true"), reasons
+    return ApiKey(name, values["sha256"], scopes, created, resend == "true", rate, per_hour, per_day), reasons
 
 
 def _bad_name(name: str) -> str:
@@ -237,6 +305,23 @@ def _scopes(words: list[str], reasons: list[str]) -> frozenset[Scope]:
         reasons.append(f"scopes: one or more of {', '.join(known)} are expected")
         return frozenset()
     return frozenset(map(Scope, words))
+
+
+def _rate(text: str | None, reasons: list[str]) -> Rate | None:
+    try:
+        return None if text is None else Rate.parse(text)
+    except ValueError as error:
+        reasons.append(f"rate: {error}")
+        return None
+
+
+def _segments(word: str, value: str | int | None, reasons: list[str]) -> int | None:
+    if value is None:
+        return None
+    if _SEGMENTS.fullmatch(str(value)) is None:
+        reasons.append(f"{word}: a whole number from 1 to 999999999 is expected (leave it out for no limit)")
+        return None
+    return int(value)
 
 
 def _created(text: str | None, reasons: list[str]) -> datetime | None:

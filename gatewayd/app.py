@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from gatewayd import __version__, msglog
-from gatewayd.apikeys import KeyRing, load_keys
+from gatewayd import __version__, metrics, msglog, wiring
 from gatewayd.clock import Clock, SystemClock
 from gatewayd.config import Channel as ChannelConfig
-from gatewayd.config import Config, read_secret
-from gatewayd.errors import SpoolError
-from gatewayd.http.context import HttpContext, HttpSettings
+from gatewayd.config import Config
+from gatewayd.errors import ConfigError, SpoolError
+from gatewayd.http.context import HttpContext
+from gatewayd.http.routes import ROUTES, in_force
 from gatewayd.http.server import Server
+from gatewayd.logs import configure_logging
 from gatewayd.model import SimIdentity
-from gatewayd.modems.gsm import GsmChannel, GsmSettings
+from gatewayd.modems.gsm import GsmChannel
+from gatewayd.reload import differences, needs_restart
 from gatewayd.router.dispatcher import Dispatcher
-from gatewayd.router.submission import SubmissionSettings, Submitter
-from gatewayd.spool.engine import Database, open_database
+from gatewayd.router.submission import Submitter
+from gatewayd.service import Heart, Notifier, Watchdog, task_heart
+from gatewayd.spool.events import ACCEPTED, webhook_endpoint
 from gatewayd.spool.reader import Reader
-from gatewayd.spool.retry import RetryPolicy
 from gatewayd.spool.store import Store
-from gatewayd.spool.work import Rules
 from gatewayd.spool.writer import Notices
 
 log = logging.getLogger("gatewayd")
@@ -34,37 +35,64 @@ SWITCH_INTERVAL_S = 0.0005
 """How long a busy thread may keep the others from the interpreter. With Python's default of 5 ms the writer waits for
 the event loop longer than for the disk."""
 
+SAID_BY_SEGMENT = frozenset({ACCEPTED, "message.sent", "message.delivered"})
+"""Events of messages that have a line in the log already."""
+
+
+@dataclass(frozen=True, slots=True)
+class _WriterHeart:
+    """Alive while the writer's thread takes operations; that the database does not is another trouble."""
+
+    store: Store
+    name: str = "spool writer"
+
+    async def beat(self) -> None:
+        try:
+            await self.store.writer.run(lambda tx: None)
+        except SpoolError as error:
+            log.debug("the writer answers: %s", error)
+
 
 class Daemon:
     """Everything that runs. `start()` raises SpoolError or ConfigError; what it began is then undone."""
 
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+    def __init__(self, config: Config, clock: Clock | None = None, notifier: Notifier | None = None) -> None:
         self._config = config
-        clock = clock or SystemClock()
-        self._database = spool_of(config)
-        self._store = Store(self._database, config.gateway.instance, clock, _rules(config), on_commit=self._committed)
-        self._dispatcher = Dispatcher(self._store, clock)
-        channels = [channel for channel in config.channels if channel.enabled]
-        for channel in channels:
-            self._add_channel(channel, clock)
-        self._reader = Reader(self._database, clock)
-        submitter = Submitter(_submission_settings(config), self._store, clock)
-        keys = _keys(config)
-        self._draining = False
-        self._server = Server(
-            HttpContext(
-                settings=_http_settings(config),
-                submitter=submitter,
-                store=self._store,
-                reader=self._reader,
-                control=self._dispatcher,
-                keys=lambda: keys,
-                clock=clock,
-                instance=config.gateway.instance,
-                draining=lambda: self._draining,
-            )
+        self._clock = clock or SystemClock()
+        self._database = wiring.spool_of(config)
+        self._store = Store(
+            self._database,
+            config.gateway.instance,
+            self._clock,
+            wiring.rules(config),
+            intake=wiring.intake(config),
+            subscriptions=wiring.subscriptions(config),
+            on_commit=self._committed,
         )
-        self._drain = config.gateway.shutdown_timeout_s
+        self._dispatcher = Dispatcher(self._store, self._clock)
+        for channel in _enabled(config).values():
+            self._add_channel(channel)
+        self._reader = Reader(self._database, self._clock)
+        self._submitter = Submitter(wiring.submission_settings(config), self._store, self._clock)
+        self._keys = wiring.keys(config)
+        self._draining = False
+        self._context = HttpContext(
+            settings=wiring.http_settings(config),
+            submitter=self._submitter,
+            store=self._store,
+            reader=self._reader,
+            control=self._dispatcher,
+            keys=lambda: self._keys,
+            clock=self._clock,
+            instance=config.gateway.instance,
+            draining=lambda: self._draining,
+            on_request=metrics.request,
+        )
+        self._server = Server(self._context)
+        self._watchdog = Watchdog(notifier or Notifier(), self._hearts)
+        self._watching: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
+        self._show()
 
     @property
     def address(self) -> str:
@@ -81,8 +109,10 @@ class Daemon:
                     len(recovery.in_doubt),
                     ", ".join(f"idm {message_id} segment {seq}" for message_id, seq in recovery.in_doubt[:20]),
                 )
+            await self._settle_pins()
             await self._dispatcher.start()
             await self._server.start()
+            self._watching = asyncio.create_task(self._watchdog.run(), name="watchdog")
         except BaseException:
             await self._end(0)
             raise
@@ -90,9 +120,58 @@ class Daemon:
     async def stop(self) -> None:
         """Refuse new work, let the channels finish what they have in hand, close everything; bounded in time."""
         self._draining = True
-        await self._end(self._drain)
+        async with self._reloading:
+            await self._end(self._config.gateway.shutdown_timeout_s)
+
+    async def reload(self, config: Config) -> list[str]:
+        """Work by another configuration; returns what changed. Raises ConfigError: all stays as it was.
+
+        A channel that is removed finishes what it has in hand; one that is changed is opened anew.
+        """
+        async with self._reloading:
+            keys, intake = wiring.keys(config), wiring.intake(config)
+            changes = differences(self._config, config)
+            later = needs_restart(self._config, config)
+            before, self._config = self._config, config
+            self._keys = keys
+            self._store.configure(wiring.rules(config), intake, wiring.subscriptions(config))
+            self._submitter.settings = wiring.submission_settings(config)
+            self._context.settings = settings = wiring.http_settings(config)
+            self._context.authenticator.configure(settings.trusted_networks, settings.trusted_proxies)
+            if not self._server.reload_tls(settings.tls):
+                changes.append("http.tls: NOT taken, see above")
+            await self._change_channels(_enabled(before), _enabled(config))
+            await self._settle_pins()
+            self._show()
+            return changes + [f"{key}: takes effect at the next start" for key in later]
+
+    async def _change_channels(self, before: dict[str, ChannelConfig], after: dict[str, ChannelConfig]) -> None:
+        drain_s = self._config.gateway.shutdown_timeout_s
+        gone = [name for name, channel in before.items() if name not in after or not _same(channel, after[name])]
+        await asyncio.gather(*(self._dispatcher.remove(name, drain_s) for name in gone))
+        for name, channel in after.items():
+            if name in gone or name not in before:
+                self._add_channel(channel)
+            else:
+                self._dispatcher.set_pace(name, channel.pacing.interval_s)
+
+    async def _settle_pins(self) -> None:
+        """Hold what is pinned to channels that are gone, and release it when they are back."""
+        names = [channel.name for channel in self._config.channels]
+        held = released = 0
+        more = True
+        while more:
+            settled = await self._store.settle_pins(names)
+            held, released, more = held + settled.held, released + settled.released, settled.more
+        if held:
+            log.warning("%d messages are held: they are pinned to channels that the configuration does not have", held)
+        if released:
+            log.info("%d messages are released: the channels they are pinned to are back", released)
 
     async def _end(self, drain_s: float) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         await self._dispatcher.stop(drain_s)
         await self._server.stop()
         await self._reader.close()
@@ -102,19 +181,32 @@ class Daemon:
             log.warning("the clean stop could not be noted: %s", error)
 
     def _committed(self, notices: Notices) -> None:
+        metrics.observe(notices.events)
+        for event in notices.events:
+            if event.class_ is not None and event.type not in SAID_BY_SEGMENT and event.state is not None:
+                assert event.message_id is not None
+                delivery = "" if event.delivery is None else event.delivery.value
+                msglog.state_changed(
+                    event.type, event.message_id, event.class_, event.state, delivery, str(event.data.get("reason", ""))
+                )
+        if notices.events or notices.everything:
+            self._context.events.notify()
         self._dispatcher.committed(notices)
 
-    def _add_channel(self, channel: ChannelConfig, clock: Clock) -> None:
-        settings = GsmSettings(
-            name=channel.name,
-            port=channel.port,
-            baudrate=channel.baudrate,
-            number=channel.number or "",
-            smsc=channel.smsc or "",
-            submit_timeout_s=channel.submit_timeout_s,
-            guard_time_s=channel.guard_time_s,
-            poll_interval_s=channel.poll_interval_s,
+    def _hearts(self) -> Sequence[Heart]:
+        return [_WriterHeart(self._store), *map(task_heart, self._dispatcher.tasks())]
+
+    def _show(self) -> None:
+        """Let the metrics know what there is."""
+        routes = in_force(ROUTES, wiring.kannel_path(self._config))
+        metrics.prepare(
+            list(_enabled(self._config)),
+            [webhook_endpoint(hook.name) for hook in self._config.webhooks],
+            [(route.method, route.path) for route in routes],
         )
+
+    def _add_channel(self, channel: ChannelConfig) -> None:
+        settings = wiring.gsm_settings(channel)
 
         def number_of(identity: SimIdentity) -> str:
             for sim in self._config.sims:
@@ -124,100 +216,83 @@ class Daemon:
 
         self._dispatcher.add(
             channel.name,
-            lambda: GsmChannel(settings, clock),
+            lambda: GsmChannel(settings, self._clock),
             interval_s=channel.pacing.interval_s,
             numbers=number_of,
         )
 
 
-async def run_daemon(config: Config, on_ready: Callable[[str], None] = lambda address: None) -> int:
-    """Run a daemon until SIGTERM or SIGINT; returns the exit status. `on_ready` gets HTTP's address."""
+def _enabled(config: Config) -> dict[str, ChannelConfig]:
+    return {channel.name: channel for channel in config.channels if channel.enabled}
+
+
+def _same(one: ChannelConfig, other: ChannelConfig) -> bool:
+    """Whether a channel can go on as it is: a new pace needs no new session."""
+    return one.model_copy(update={"pacing": other.pacing}) == other
+
+
+async def run_daemon(
+    config: Config,
+    reread: Callable[[], Config] | None = None,
+    on_ready: Callable[[str], None] = lambda address: None,
+) -> int:
+    """Run a daemon until SIGTERM or SIGINT; returns the exit status. `on_ready` gets HTTP's address.
+
+    `reread` reads the configuration again at SIGHUP, in a thread of its own, and raises ConfigError; None: there is
+    nothing to read.
+    """
     configure_logging(config)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stop = asyncio.Event()
+    hangup = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(
-        signal.SIGHUP, lambda: log.warning("reloading is not in this version: restart to use a changed configuration")
-    )
-    daemon = Daemon(config)
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    notifier = Notifier()
+    daemon = Daemon(config, notifier=notifier)
     try:
         await daemon.start()
     except SpoolError as error:
         log.critical("cannot start: %s", error)
         return 1
+    metrics.reloaded(True)
     log.info("gatewayd %s runs as instance %s, HTTP on %s", __version__, config.gateway.instance, daemon.address)
+    notifier.ready(f"HTTP on {daemon.address}")
     on_ready(daemon.address)
+    reloading = asyncio.create_task(_reload_when_told(daemon, hangup, reread, notifier), name="reload")
     await stop.wait()
+    notifier.stopping()
     log.info("stopping: at most %g s for what the channels have in hand", config.gateway.shutdown_timeout_s)
     await daemon.stop()
+    reloading.cancel()
+    await asyncio.gather(reloading, return_exceptions=True)
     log.info("stopped")
     return 0
 
 
-def configure_logging(config: Config) -> None:
-    """Log to standard error; under systemd with its priorities and without a time, which the journal has."""
-    handler = logging.StreamHandler(sys.stderr)
-    if "JOURNAL_STREAM" in os.environ:
-        handler.setFormatter(_JournalFormatter("%(name)s: %(message)s"))
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(name)s: %(message)s"))
-    logging.basicConfig(handlers=[handler], level=config.gateway.logging.level.value.upper(), force=True)
-    for chatty in ("alembic", "aiosqlite", "asyncio"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    msglog.configure(mask=config.gateway.logging.mask)
-
-
-class _JournalFormatter(logging.Formatter):
-    """Puts the priority in front of each line, as sd-daemon(3) has it."""
-
-    _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
-
-    def format(self, record: logging.LogRecord) -> str:
-        priority = next(value for level, value in self._PRIORITIES if record.levelno >= level)
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
-
-
-def spool_of(config: Config) -> Database:
-    """The database a configuration names. Raises ConfigError if the file of its password cannot be read."""
-    file = config.spool.password_file
-    return open_database(config.spool.url, None if file is None else read_secret(file))
-
-
-def _rules(config: Config) -> Rules:
-    gateway = config.gateway
-    return Rules(
-        retry=RetryPolicy(gateway.retry.attempts, tuple(int(step * 1000) for step in gateway.retry.backoff_s)),
-        in_doubt_wait_ms=int(gateway.in_doubt.wait_s * 1000),
-        report_wait_ms=int(gateway.report_wait_s * 1000),
-    )
-
-
-def _keys(config: Config) -> KeyRing:
-    path = config.http.api_keys_file
-    return KeyRing() if path is None else load_keys(path)
-
-
-def _submission_settings(config: Config) -> SubmissionSettings:
-    gateway = config.gateway
-    return SubmissionSettings(
-        home_country=gateway.home_country or "",
-        strict_numbers=gateway.strict_numbers,
-        allow_premium=gateway.allow_premium,
-        max_segments=gateway.max_segments,
-        channels=frozenset(channel.name for channel in config.channels if channel.enabled),
-        default_in_doubt=gateway.in_doubt.policy,
-    )
-
-
-def _http_settings(config: Config) -> HttpSettings:
-    http = config.http
-    return HttpSettings(
-        host=http.listen.host,
-        port=http.listen.port,
-        control_socket=str(config.gateway.control_socket),
-        trusted_networks=http.trusted_networks,
-        trusted_proxies=http.trusted_proxies,
-        max_body_octets=http.max_body_octets,
-    )
+async def _reload_when_told(
+    daemon: Daemon, hangup: asyncio.Event, reread: Callable[[], Config] | None, notifier: Notifier
+) -> None:
+    """Reload at each SIGHUP; a configuration with faults is refused, and the old one stays."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        if reread is None:
+            log.warning("there is no configuration to read again")
+            continue
+        notifier.reloading()
+        try:
+            config = await asyncio.get_running_loop().run_in_executor(None, reread)
+            changes = await daemon.reload(config)
+        except ConfigError as error:
+            msglog.config_refused([str(fault) for fault in error.faults])
+            metrics.reloaded(False)
+        except Exception:
+            log.exception("the reload failed half-way: restart gatewayd to be sure of what it works by")
+            metrics.reloaded(False)
+        else:
+            configure_logging(config)
+            msglog.config_reloaded(changes)
+            metrics.reloaded(True)
+        notifier.ready(f"HTTP on {daemon.address}")

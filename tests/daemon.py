@@ -109,6 +109,22 @@ class DaemonProcess:
         await until(done, lambda: found)
         return found
 
+    async def reload(self, config: dict[str, Any]) -> str:
+        """Write another configuration, send SIGHUP; the line of the log that says what came of it."""
+        (self.directory / "gatewayd.yaml").write_text(yaml.safe_dump(config))
+        seen = len(self.log)
+        self.process.send_signal(signal.SIGHUP)
+        found = ""
+
+        async def answered() -> bool:
+            nonlocal found
+            lines = self.log[seen:]
+            found = next((line for line in lines if "configuration re" in line or "the reload failed" in line), "")
+            return bool(found)
+
+        await until(answered, lambda: self.log[seen:])
+        return found
+
     async def kill(self) -> None:
         """SIGKILL: no chance to tidy up."""
         with contextlib.suppress(ProcessLookupError):

@@ -83,7 +83,7 @@ def send(
         "report": report,
     }
     given = {name: value for name, value in body.items() if value is not None}
-    answer = _daemon(Target(socket, config), "POST", "/api/v1/messages", body=given)
+    answer = ask(Target(socket, config), "POST", "/api/v1/messages", body=given)
     if as_json:
         typer.echo(json.dumps(answer))
     else:
@@ -98,14 +98,32 @@ def messages(
     client_ref: Annotated[str | None, typer.Option(metavar="REF", help="Only this reference of yours.")] = None,
     after: Annotated[
         int | None,
-        typer.Option(metavar="IDM", min=0, help="Those after this one, in order; else the newest."),
+        typer.Option(metavar="ID", min=0, help="Those after this one, in order; else the newest."),
     ] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="How many.")] = 20,
+    inbound: Annotated[bool, typer.Option("--inbound", help="What came in, instead of what is sent.")] = False,
+    number: Annotated[
+        str | None, typer.Option("--from", metavar="NUMBER", help="With --inbound: only from this number.")
+    ] = None,
     as_json: JsonLinesOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show messages, the newest last."""
+    """Show messages, the newest last; with --inbound those that came in.
+
+    One of them with its raw PDUs: `gatewayd explain --inbound ID`.
+    """
+    if inbound:
+        if state is not None or client_ref is not None:
+            typer.echo("--state and --client-ref are of messages that are sent; not with --inbound", err=True)
+            raise typer.Exit(2)
+        from gatewayd.commands.inbound import show_list
+
+        show_list(Target(socket, config), after=after, limit=limit, number=number, as_json=as_json)
+        return
+    if number is not None:
+        typer.echo("--from is of messages that came in: only with --inbound", err=True)
+        raise typer.Exit(2)
     wanted = _state(state)
     order = "desc" if after is None else "asc"
     params = {
@@ -132,11 +150,11 @@ def messages(
     try:
         items = call(target, "GET", "/api/v1/messages", params=params)["items"]
     except DaemonDown as error:
-        items = _offline(target, error, offline)
+        items = from_spool(target, error, offline)
     if after is None:
         items.reverse()
     if as_json:
-        _lines(items)
+        json_lines(items)
         return
     rows = [
         [
@@ -155,11 +173,19 @@ def messages(
 
 def explain(
     idm: Annotated[int, typer.Argument(metavar="IDM", min=1, help="The message.")],
+    inbound: Annotated[
+        bool, typer.Option("--inbound", help="It is the id of one that came in: show that and its raw PDUs.")
+    ] = False,
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Say why a message is where it is, and its history."""
+    if inbound:
+        from gatewayd.commands.inbound import show_one
+
+        show_one(Target(socket, config), idm, as_json=as_json)
+        return
 
     async def offline(reader: Reader) -> dict[str, Any] | None:
         from gatewayd.clock import SystemClock
@@ -172,7 +198,7 @@ def explain(
     try:
         found = call(target, "GET", f"/api/v1/messages/{idm}")
     except DaemonDown as error:
-        found = _offline(target, error, offline)
+        found = from_spool(target, error, offline)
     if found is None:
         typer.echo(f"there is no message {idm}", err=True)
         raise typer.Exit(1)
@@ -199,7 +225,7 @@ def explain(
 
 def status(as_json: JsonOption = False, socket: SocketOption = None, config: ConfigOption = None) -> None:
     """Show whether it is paused, works, and has much to do."""
-    found = _daemon(Target(socket, config), "GET", "/api/v1/status")
+    found = ask(Target(socket, config), "GET", "/api/v1/status")
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -221,9 +247,9 @@ def channels(
     if context.invoked_subcommand is not None:
         return
     target = Target(socket, config)
-    items = _daemon(target, "GET", "/api/v1/channels")["items"]
+    items = ask(target, "GET", "/api/v1/channels")["items"]
     if as_json:
-        _lines(items)
+        json_lines(items)
         return
     rows = [
         [
@@ -241,7 +267,7 @@ def channels(
     ]
     heads = ["channel", "state", f"since ({zone()})", "number", "operator", "signal", "sent", "in hand", "why"]
     show(heads, rows)
-    gateway = _daemon(target, "GET", "/api/v1/status")
+    gateway = ask(target, "GET", "/api/v1/status")
     if gateway["paused"]:
         typer.echo("\n" + plain(_sending(gateway)))
 
@@ -253,7 +279,7 @@ def channels_accept(
     config: ConfigOption = None,
 ) -> None:
     """Accept the SIM that is in a channel now, and go on with it."""
-    _daemon(Target(socket, config), "POST", f"/api/v1/channels/{quote(name, safe='')}/accept")
+    ask(Target(socket, config), "POST", f"/api/v1/channels/{quote(name, safe='')}/accept")
     typer.echo(f"{name}: the SIM that is in it now is accepted")
 
 
@@ -272,17 +298,17 @@ def pause(
     if not everything:
         typer.echo("say --all: pausing one channel or campaign is not in this version", err=True)
         raise typer.Exit(2)
-    _daemon(Target(socket, config), "POST", "/api/v1/pause", body={"reason": reason})
+    ask(Target(socket, config), "POST", "/api/v1/pause", body={"reason": reason})
     typer.echo("paused: nothing is sent until `gatewayd resume`")
 
 
 def resume(socket: SocketOption = None, config: ConfigOption = None) -> None:
     """Send again after `pause --all`."""
-    _daemon(Target(socket, config), "POST", "/api/v1/resume")
+    ask(Target(socket, config), "POST", "/api/v1/resume")
     typer.echo("sending again")
 
 
-def _daemon(target: Target, method: str, path: str, body: Any = None) -> Any:
+def ask(target: Target, method: str, path: str, body: Any = None) -> Any:
     """A request that only a running daemon can answer."""
     try:
         return call(target, method, path, body=body)
@@ -291,7 +317,7 @@ def _daemon(target: Target, method: str, path: str, body: Any = None) -> Any:
         raise typer.Exit(1) from None
 
 
-def _offline(target: Target, error: DaemonDown, read: Callable[[Reader], Awaitable[T]]) -> T:
+def from_spool(target: Target, error: DaemonDown, read: Callable[[Reader], Awaitable[T]]) -> T:
     """Read the spool itself, and say so."""
     config = target.spool_configuration()
     if config is None:
@@ -300,9 +326,9 @@ def _offline(target: Target, error: DaemonDown, read: Callable[[Reader], Awaitab
     typer.echo(f"{error}: this is read from the spool", err=True)
     import asyncio
 
-    from gatewayd.app import spool_of
     from gatewayd.errors import ConfigError, SpoolError
     from gatewayd.spool.reader import Reader
+    from gatewayd.wiring import spool_of
 
     async def main() -> T:
         reader = Reader(spool_of(config))
@@ -318,7 +344,8 @@ def _offline(target: Target, error: DaemonDown, read: Callable[[Reader], Awaitab
         raise typer.Exit(1) from None
 
 
-def _lines(items: list[dict[str, Any]]) -> None:
+def json_lines(items: list[dict[str, Any]]) -> None:
+    """Print each on a line of its own."""
     for item in items:
         typer.echo(json.dumps(item))
 

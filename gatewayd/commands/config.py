@@ -41,7 +41,8 @@ def summary(config: Config) -> str:
     if config.sims:
         counts.append(_count(len(config.sims), "SIM"))
     kind = "PostgreSQL" if config.spool.url.startswith("postgresql:") else "SQLite"
-    return f"{', '.join(counts)}, spool on {kind}, HTTP on {config.http.listen}"
+    protocol = "HTTP" if config.http.tls is None else "HTTPS"
+    return f"{', '.join(counts)}, spool on {kind}, {protocol} on {config.http.listen}"
 
 
 def _count(number: int, what: str) -> str:
@@ -100,13 +101,29 @@ def apikey_new(
     in_doubt_resend: Annotated[
         bool, typer.Option("--in-doubt-resend", help="Send again what is in doubt, at the risk of doubles.")
     ] = False,
+    rate: Annotated[
+        str | None, typer.Option("--rate", metavar="N/s|N/min", help="The most messages per second or minute.")
+    ] = None,
+    segments_per_hour: Annotated[
+        int | None, typer.Option("--segments-per-hour", metavar="N", help="The most segments in an hour.")
+    ] = None,
+    segments_per_day: Annotated[
+        int | None, typer.Option("--segments-per-day", metavar="N", help="The most segments in a day (UTC).")
+    ] = None,
     config: ConfigOption = None,
     file: FileOption = None,
 ) -> None:
     """Make a key and print its secret, this once. It counts from the daemon's next start."""
     path = _key_file(config, file)
     try:
-        secret, record = new_key(name, scope or [Scope.SEND], in_doubt_resend=in_doubt_resend)
+        secret, record = new_key(
+            name,
+            scope or [Scope.SEND],
+            in_doubt_resend=in_doubt_resend,
+            rate=rate,
+            segments_per_hour=segments_per_hour,
+            segments_per_day=segments_per_day,
+        )
         add_key(path, record)
     except (ConfigError, OSError) as error:
         raise _refused(path, error) from None
@@ -130,11 +147,20 @@ def apikey_list(
         scopes = [scope.value for scope in Scope if scope in key.scopes]
         created = key.created.strftime("%Y-%m-%dT%H:%M:%SZ")
         if as_json:
-            record = {"name": key.name, "scopes": scopes, "created": created, "in_doubt_resend": key.in_doubt_resend}
+            record = {
+                "name": key.name,
+                "scopes": scopes,
+                "created": created,
+                "in_doubt_resend": key.in_doubt_resend,
+                "rate": None if key.rate is None else str(key.rate),
+                "segments_per_hour": key.segments_per_hour,
+                "segments_per_day": key.segments_per_day,
+            }
             typer.echo(json.dumps(record))
         else:
-            resend = "  resends in doubt" if key.in_doubt_resend else ""
-            typer.echo(f"{key.name:<32}  {','.join(scopes):<15}  {created}{resend}")
+            notes = ["resends in doubt"] if key.in_doubt_resend else []
+            notes += [f"{word}={value}" for word, value in key.limits().items()]
+            typer.echo("  ".join([f"{key.name:<32}", f"{','.join(scopes):<15}", created, *notes]))
 
 
 @apikey_app.command("revoke")

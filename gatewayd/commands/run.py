@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from gatewayd.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
     from gatewayd.spool.engine import Database
+
+log = logging.getLogger("gatewayd.config")
 
 EXIT_CANNOT_START = 1
 PRIVATE_UMASK = 0o027  # texts and numbers are in the spool's files
@@ -31,26 +34,41 @@ def run(
     SIGTERM drains within a bound and stops. Exit status 2: the configuration is at fault; 1: it cannot start as things
     are (the spool is in use, the port is taken …), which may be otherwise at the next try.
     """
-    from gatewayd.app import run_daemon, spool_of
+    from gatewayd.app import run_daemon
+    from gatewayd.logs import configure_logging
+    from gatewayd.wiring import spool_of
 
     found = examine(config)
-    for fault in found.faults:
-        typer.echo(fault_line(config, fault), err=True)
-    for warning in found.warnings:
-        typer.echo(fault_line(config, warning, "warning"), err=True)
     if found.config is None:
+        for fault in found.faults:
+            typer.echo(fault_line(config, fault), err=True)
+        for warning in found.warnings:
+            typer.echo(fault_line(config, warning, "warning"), err=True)
         raise typer.Exit(EXIT_CONFIG)
+    configure_logging(found.config)
+    for warning in found.warnings:
+        log.warning("%s", fault_line(config, warning, "warning"))
     os.umask(os.umask(0o077) | PRIVATE_UMASK)
     try:
         missing = list(_missing(found.config, spool_of(found.config)))
         if missing:
             raise ConfigError(missing)
-        status = asyncio.run(run_daemon(found.config))
+        status = asyncio.run(run_daemon(found.config, lambda: _reread(config)))
     except ConfigError as error:
         for fault in error.faults:
             typer.echo(fault_line(error.source or config, fault), err=True)
         raise typer.Exit(EXIT_CANNOT_START) from None
     raise typer.Exit(status)
+
+
+def _reread(path: Path) -> Config:
+    """The configuration as it is now. Raises ConfigError with all its faults."""
+    found = examine(path)
+    if found.config is None:
+        raise ConfigError(found.faults, str(path))
+    for warning in found.warnings:
+        log.warning("%s", fault_line(path, warning, "warning"))
+    return found.config
 
 
 def _missing(config: Config, database: Database) -> Iterator[Fault]:

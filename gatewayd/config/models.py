@@ -29,6 +29,7 @@ from gatewayd.config.addresses import (
     TimeZone,
 )
 from gatewayd.config.dropins import Alertmanager, Kannel
+from gatewayd.config.inbound import Inbound
 from gatewayd.config.section import Flag, Section
 from gatewayd.config.units import Choice, Digits, Duration, Integer, Label, Name, Size
 from gatewayd.config.webhooks import Callbacks, Webhook
@@ -297,7 +298,7 @@ class Config(Section):
     """A whole configuration."""
 
     later = frozenset(
-        {"schedules", "routes", "campaigns", "dialers", "providers", "teams", "inbound", "lists"}
+        {"schedules", "routes", "campaigns", "dialers", "providers", "teams", "lists"}
     )
 
     gateway: Gateway = Gateway()
@@ -307,6 +308,7 @@ class Config(Section):
         default=(), description="SIMs that are known beforehand. Others are paired at first sight."
     )
     channels: tuple[Channel, ...] = Field(description="The modems.")
+    inbound: Inbound = Inbound()
     webhooks: tuple[Webhook, ...] = Field(
         default=(), max_length=100, description="Who is told of events, besides the messages' own callbacks."
     )

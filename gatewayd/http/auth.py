@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import pwd
 import socket
 import struct
@@ -14,9 +15,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from aiohttp import web
 
 from gatewayd.apikeys import ApiKey, KeyRing, Scope
+from gatewayd.clock import Clock, SystemClock
+from gatewayd.http.limits import Damping
 from gatewayd.http.problems import HttpProblem
 from gatewayd.model import InDoubtPolicy
 from gatewayd.router.submission import Caller
+from gatewayd.spool.usage import SegmentLimits
 
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
@@ -28,31 +32,44 @@ _PEER_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks, and what they may do."""
+    """Who asks, and what they may do. `local`: over the control socket."""
 
     caller: Caller
     scopes: frozenset[Scope]
+    local: bool = False
 
     def allows(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
 
+PRINCIPAL = web.RequestKey("principal", Principal)
+"""Who asks, once `Authenticator.require` knows; for the access log."""
+
+
 class Authenticator:
-    """Tells who sends a request. `keys` gives the keys as they are now."""
+    """Tells who sends a request. `keys` gives the keys as they are now. `damping` counts those who have none."""
 
     def __init__(
         self,
         keys: Callable[[], KeyRing],
         trusted_networks: Sequence[IpNetwork] = (),
         trusted_proxies: Sequence[IpNetwork] = (),
+        clock: Clock | None = None,
     ) -> None:
         self._keys = keys
         self._networks = tuple(trusted_networks)
         self._proxies = tuple(trusted_proxies)
+        self.damping = Damping(clock or SystemClock())
+
+    def configure(self, trusted_networks: Sequence[IpNetwork], trusted_proxies: Sequence[IpNetwork]) -> None:
+        """Trust others from now on."""
+        self._networks, self._proxies = tuple(trusted_networks), tuple(trusted_proxies)
 
     def require(self, request: web.Request, scope: Scope) -> Principal:
-        """Who asks. Raises HttpProblem: 401 if nobody knows, 403 if they may not."""
+        """Who asks. Raises HttpProblem: 401 if nobody knows (429 if it was tried too often), 403 if they may not."""
+        self.damping.settle()
         principal = self._principal(request)
+        request[PRINCIPAL] = principal
         if not principal.allows(scope):
             raise HttpProblem(403, "forbidden", f"{principal.caller.name} has not the scope {scope.value!r}")
         return principal
@@ -62,20 +79,31 @@ class Authenticator:
         peer = None if transport is None else transport.get_extra_info("socket")
         if peer is not None and peer.family == socket.AF_UNIX:
             return _local(peer)
-        secret = _secret(request)
-        if secret is not None:
-            key = self._keys().find(secret)
-            if key is None:
-                raise _unauthenticated("the API key is not known")
-            return _of_key(key)
+        try:
+            secret = _secret(request)
+            if secret is not None:
+                key = self._keys().find(secret)
+                if key is None:
+                    raise _unauthenticated("the API key is not known")
+                return _of_key(key)
+        except HttpProblem as problem:
+            raise self._failed(request, problem) from None
         if self._networks and peer is not None and "Origin" not in request.headers:
             # With an Origin it is a web page that asks, through the browser of somebody who is trusted.
-            client = self._client(request)
+            client = self.client(request)
             if client is not None and _within(client, self._networks):
                 return Principal(Caller(f"host {client}"), TRUSTED_SCOPES)
         raise _unauthenticated("an API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY")
 
-    def _client(self, request: web.Request) -> IpAddress | None:
+    def _failed(self, request: web.Request, problem: HttpProblem) -> HttpProblem:
+        """What credentials that are no good are answered: what is wrong with them, or to wait."""
+        wait_s = self.damping.failed(self.client(request) or _address(request.remote or ""))
+        if wait_s is None:
+            return problem
+        detail = f"too many bad API keys came from this address; a good one is taken at any time ({problem.detail})"
+        return HttpProblem(429, "too-many-failures", detail, headers={"Retry-After": str(math.ceil(wait_s))})
+
+    def client(self, request: web.Request) -> IpAddress | None:
         """The address that counts for trust; None if it cannot be told for sure.
 
         It is the TCP peer's. Only what a trusted proxy forwards counts as coming from somewhere else, and of what it
@@ -105,12 +133,14 @@ def _local(peer: socket.socket) -> Principal:
         name = f"uid {uid} ({pwd.getpwuid(uid).pw_name})"
     except KeyError:
         name = f"uid {uid}"
-    return Principal(Caller(name, may_resend=True), frozenset(Scope))
+    return Principal(Caller(name, may_resend=True), frozenset(Scope), local=True)
 
 
 def _of_key(key: ApiKey) -> Principal:
     in_doubt = InDoubtPolicy.RESEND if key.in_doubt_resend else None
-    return Principal(Caller(key.name, may_resend=key.in_doubt_resend, in_doubt=in_doubt), key.scopes)
+    limits = SegmentLimits(key.segments_per_hour, key.segments_per_day) if key.limits() else None
+    caller = Caller(key.name, may_resend=key.in_doubt_resend, in_doubt=in_doubt, limits=limits)
+    return Principal(caller, key.scopes)
 
 
 def _secret(request: web.Request) -> str | None:

@@ -9,7 +9,11 @@ from aiohttp import web
 
 from gatewayd.apikeys import KeyRing
 from gatewayd.clock import Clock
+from gatewayd.config import TlsFiles
 from gatewayd.http.auth import Authenticator, IpNetwork
+from gatewayd.http.eventhub import EventHub
+from gatewayd.http.limits import RateLimiter
+from gatewayd.router.alerts import AlertGroup
 from gatewayd.router.control import Control
 from gatewayd.router.submission import Submitter
 from gatewayd.spool.reader import Reader
@@ -18,23 +22,37 @@ from gatewayd.spool.store import Store
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """Where to listen and what to take. `port` 0 takes any free one; `control_socket` "" opens none."""
+    """Where to listen and what to take.
+
+    `port` 0 takes any free one; `control_socket` "" opens none; `tls` None: without TLS;
+    `kannel_path` "": Kannel's sendsms is not served.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8080
     control_socket: str = ""
     trusted_networks: tuple[IpNetwork, ...] = ()
     trusted_proxies: tuple[IpNetwork, ...] = ()
+    metrics_networks: tuple[IpNetwork, ...] = ()
     max_body_octets: int = 1 << 20
     body_timeout_s: float = 30.0
     idle_timeout_s: float = 75.0  # also for a request whose headers never end
     shutdown_timeout_s: float = 5.0
     max_connections: int = 1000
+    tls: TlsFiles | None = None
+    handshake_timeout_s: float = 10.0
+    access_log: bool = True
+    kannel_path: str = ""
+    alert_groups: tuple[AlertGroup, ...] = ()
 
 
 @dataclass(slots=True)
 class HttpContext:
-    """`keys` gives the API keys as they are now, so that a reload needs nothing here; `draining`: about to stop."""
+    """`keys` gives the API keys as they are now, so that a reload needs nothing here; `draining`: about to stop.
+
+    `on_request` is told of each request that was answered: method, path template, status, seconds. `events` wakes the
+    streams of events.
+    """
 
     settings: HttpSettings
     submitter: Submitter
@@ -46,12 +64,16 @@ class HttpContext:
     instance: str
     draining: Callable[[], bool] = lambda: False
     started_ms: int = 0
+    on_request: Callable[[str, str, int, float], None] = lambda method, template, status, took_s: None
+    events: EventHub = field(default_factory=EventHub)
     authenticator: Authenticator = field(init=False)
+    rates: RateLimiter = field(init=False)
 
     def __post_init__(self) -> None:
         self.started_ms = self.started_ms or self.clock.now_ms()
         settings = self.settings
-        self.authenticator = Authenticator(self.keys, settings.trusted_networks, settings.trusted_proxies)
+        self.authenticator = Authenticator(self.keys, settings.trusted_networks, settings.trusted_proxies, self.clock)
+        self.rates = RateLimiter(self.keys, self.clock)
 
 
 CONTEXT = web.AppKey("context", HttpContext)

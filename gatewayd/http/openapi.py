@@ -13,10 +13,13 @@ from pydantic.json_schema import models_json_schema
 from gatewayd import __version__
 from gatewayd.http import schemas
 from gatewayd.http.bodies import JSON, MULTIPART, URLENCODED
+from gatewayd.http.events import EVENT_STREAM, LAST_EVENT_ID
 from gatewayd.http.idempotency import HEADER, MAX_LENGTH
 from gatewayd.http.problems import PROBLEM_TYPE, dumps
-from gatewayd.http.routes import ROUTES, Route
+from gatewayd.http.routes import KANNEL_PATH, ROUTES, Route, in_force
+from gatewayd.http.schemas_inbound import EventDocument
 
+TEXT = "text/plain"
 _REF = "#/components/schemas/{model}"
 _PROBLEMS = {
     400: "The request cannot be read.",
@@ -28,6 +31,8 @@ _PROBLEMS = {
     413: "The body is too large.",
     415: "The content type is not understood.",
     422: "A field is not acceptable; `errors` names it. Nothing was kept.",
+    429: "Over the rate or the segments of the API key, or too many bad keys from this address. Nothing was kept; try "
+    "again after `Retry-After` seconds.",
     500: "The gateway failed.",
     503: "The spool cannot be used now. Nothing was kept; try again after `Retry-After` seconds.",
 }
@@ -45,10 +50,10 @@ _FORM = {
 
 
 @cache
-def text() -> bytes:
-    """The document as JSON."""
+def text(kannel_path: str = KANNEL_PATH) -> bytes:
+    """The document as JSON, with Kannel's interface at a path, or without it ("")."""
     paths: dict[str, dict[str, Any]] = {}
-    for route in ROUTES:
+    for route in in_force(ROUTES, kannel_path):
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return dumps(
         {
@@ -60,6 +65,7 @@ def text() -> bytes:
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "paths": paths,
+            "webhooks": {"event": {"post": _webhook()}},
             "components": {
                 "schemas": _schemas(),
                 "securitySchemes": {
@@ -72,12 +78,21 @@ def text() -> bytes:
     ).encode()
 
 
-def document() -> web.Response:
-    return web.Response(body=text(), content_type=JSON)
+def _webhook() -> dict[str, Any]:
+    return {
+        "operationId": "event",
+        "summary": "An event: what webhooks and callbacks get, and the data of each in the stream of events.",
+        "requestBody": {"required": True, "content": {JSON: {"schema": _ref(EventDocument)}}},
+        "responses": {"2XX": {"description": "It was taken."}},
+    }
+
+
+def document(kannel_path: str) -> web.Response:
+    return web.Response(body=text(kannel_path), content_type=JSON)
 
 
 def _models() -> list[type[BaseModel]]:
-    found: dict[str, type[BaseModel]] = {"Problem": schemas.Problem}
+    found: dict[str, type[BaseModel]] = {"Problem": schemas.Problem, "EventDocument": EventDocument}
     for route in ROUTES:
         answers = [model for given in route.answers.values() for model in _each(given)]
         taken = [route.body] if isinstance(route.body, type) else []
@@ -127,6 +142,15 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         found.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
     for name, schema, description in route.query:
         found.append({"name": name, "in": "query", "schema": schema, "description": description})
+    if route.produces == EVENT_STREAM:
+        found.append(
+            {
+                "name": LAST_EVENT_ID,
+                "in": "header",
+                "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+                "description": "Go on after this event; a client that connects again sends it by itself.",
+            }
+        )
     if route.idempotent:
         found.append(
             {
@@ -143,25 +167,29 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 def _request_body(route: Route) -> dict[str, Any] | None:
     if route.body is None:
         return None
+    if route.body == "text":
+        form = {"type": "object", "properties": {name: schema for name, schema, _ in route.query}}
+        return {"required": False, "content": {TEXT: {"schema": {"type": "string"}}, URLENCODED: {"schema": form}}}
     if isinstance(route.body, str):
         return {"required": True, "content": {URLENCODED: {"schema": _FORM}, MULTIPART: {"schema": _FORM}}}
     schema: dict[str, Any] = _ref(route.body)
     if route.many:
         array = {"type": "array", "items": _ref(route.body), "minItems": 1, "maxItems": schemas.MAX_MESSAGES}
         schema = {"oneOf": [schema, array]}
-    return {"required": route.many, "content": {JSON: {"schema": schema}}}
+    required = any(field.is_required() for field in route.body.model_fields.values())
+    return {"required": required, "content": {JSON: {"schema": schema}}}
 
 
 def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, given in route.answers.items():
         models = _each(given)
-        schema: dict[str, Any] = {"type": "object"}
+        schema: dict[str, Any] = {"type": "object" if route.produces == JSON else "string"}
         if len(models) == 1:
             schema = _ref(models[0])
         elif models:
             schema = {"oneOf": [_ref(model) for model in models]}
-        responses[str(status)] = {"description": route.summary, "content": {JSON: {"schema": schema}}}
+        responses[str(status)] = {"description": route.summary, "content": {route.produces: {"schema": schema}}}
         if route.idempotent:
             replayed = {
                 "description": "`true` where this is the answer of the first time.",
@@ -173,4 +201,6 @@ def _responses(route: Route) -> dict[str, Any]:
             "description": _PROBLEMS[status],
             "content": {PROBLEM_TYPE: {"schema": _ref(schemas.Problem)}},
         }
+        if route.plain_problems:
+            responses[str(status)]["content"][TEXT] = {"schema": {"type": "string"}}
     return responses

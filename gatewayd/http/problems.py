@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from gatewayd.errors import GatewayError, RequestError, SpoolError
+from gatewayd.spool.usage import LimitExceeded
 
 log = logging.getLogger("gatewayd.http")
 
@@ -34,6 +35,9 @@ TITLES = {
     "too-large": "The body is too large",
     "timeout": "The request came too slowly",
     "unsupported-media-type": "The content type is not understood",
+    "rate-limited": "Too many messages at once",
+    "segment-limit": "The API key has used up its segments",
+    "too-many-failures": "Too many bad API keys",
     "spool-unavailable": "Nothing can be kept now",
     "internal-error": "The gateway failed",
 }
@@ -71,7 +75,10 @@ class HttpProblem(GatewayError):
     @classmethod
     def of(cls, error: RequestError) -> HttpProblem:
         errors = [(error.field, error.reason)] if error.field else []
-        return cls(error.status, error.kind, str(error), errors=errors)
+        headers = {}
+        if isinstance(error, LimitExceeded) and error.retry_after_s is not None:
+            headers["Retry-After"] = str(error.retry_after_s)
+        return cls(error.status, error.kind, str(error), errors=errors, headers=headers)
 
     def document(self) -> dict[str, Any]:
         """The members of the problem, as RFC 9457 §3.1 has them, and `errors`."""

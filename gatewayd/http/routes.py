@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 from pydantic import BaseModel
 
 from gatewayd.apikeys import Scope
-from gatewayd.http import api, monitoring, schemas, sendsms
+from gatewayd.http import (
+    alertmanager,
+    api,
+    events,
+    inbound,
+    kannel,
+    metrics,
+    monitoring,
+    optouts,
+    schemas,
+    schemas_inbound,
+    sendsms,
+)
+from gatewayd.http.context import CONTEXT
+from gatewayd.http.parameters import PAGE
 from gatewayd.http.problems import Handler
 
 
@@ -16,8 +31,9 @@ from gatewayd.http.problems import Handler
 class Route:
     """One method of one path. `answers` is what a success gives, by status; `problems` the statuses of problems.
 
-    `body` is the model of a JSON body (`many`: or an array of them), or "form" for /SendSMS. `query`: name, JSON
-    Schema, description of each parameter. `scope` None: open to all.
+    `body` is the model of a JSON body (`many`: or an array of them), "form" for /SendSMS, or "text" for Kannel's.
+    `query`: name, JSON Schema, description of each parameter. `scope` None: open to all. `produces`: the type of a
+    success's content. `plain_problems`: problems may be plain text.
     """
 
     method: str
@@ -31,18 +47,90 @@ class Route:
     many: bool = False
     idempotent: bool = False
     query: tuple[tuple[str, dict[str, object], str], ...] = field(default=())
+    produces: str = "application/json"
+    plain_problems: bool = False
 
 
-_SEND_PROBLEMS = (400, 401, 403, 408, 409, 413, 415, 422, 500, 503)
-_READ_PROBLEMS = (401, 403, 500, 503)
+_SEND_PROBLEMS = (400, 401, 403, 408, 409, 413, 415, 422, 429, 500, 503)
+_READ_PROBLEMS = (401, 403, 429, 500, 503)
 
 _STATE = {"type": "string", "examples": ["to_process", "1"]}
 _MESSAGES_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
     ("after", {"type": "integer", "minimum": 0}, "Only messages that follow this idm in the order asked for."),
-    ("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": api.PAGE}, "At most so many."),
+    ("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": PAGE}, "At most so many."),
     ("state", dict(_STATE), "Only messages in this state, by its name or its number."),
     ("client_ref", {"type": "string", "minLength": 1, "maxLength": 255}, "Only messages with this client_ref."),
     ("order", {"type": "string", "enum": ["asc", "desc"], "default": "asc"}, "By idm."),
+)
+
+
+KANNEL_PATH = "/cgi-bin/sendsms"
+_KANNEL_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
+    ("username", {"type": "string"}, "The name of the API key."),
+    ("password", {"type": "string"}, "The API key."),
+    ("to", {"type": "string"}, "A number, or several with a space between them."),
+    ("text", {"type": "string"}, "The text, in `charset`."),
+    ("from", {"type": "string"}, "Only given back in delivery reports (%P)."),
+    ("charset", {"type": "string"}, "UTF-8, or UTF-16BE with coding 2, if it is not given."),
+    ("coding", {"type": "string"}, "0 or 2; the alphabet sent is the smaller one that has all characters."),
+    ("smsc", {"type": "string"}, "The channel to use, if there is one of this name."),
+    ("validity", {"type": "string"}, "Minutes after which it is not sent any more."),
+    ("deferred", {"type": "string"}, "Minutes before which it is not sent."),
+    ("priority", {"type": "string"}, "0 to 3, larger goes first."),
+    ("dlr-mask", {"type": "string"}, "Which reports are wanted: 1 delivered, 2 not delivered, 8 sent, 16 refused."),
+    ("dlr-url", {"type": "string"}, "What is called for a report, with Kannel's escapes."),
+    ("account", {"type": "string"}, "Kept as client_ref, and given back in delivery reports (%o)."),
+    ("binfo", {"type": "string"}, "Only given back in delivery reports (%B)."),
+    ("meta-data", {"type": "string"}, "Only given back in delivery reports (%D)."),
+)
+
+
+def _kannel(method: str) -> Route:
+    return Route(
+        method,
+        KANNEL_PATH,
+        kannel.send_sms,
+        "Send one text as with Kannel's sendsms (if http.kannel.enabled).",
+        Scope.SEND,
+        {202: None},
+        (400, 403, 408, 409, 413, 415, 429, 500, 503),
+        body="text" if method == "POST" else None,
+        idempotent=True,
+        query=_KANNEL_QUERY,
+        produces="text/plain",
+        plain_problems=True,
+    )
+
+
+def in_force(routes: Sequence[Route], kannel_path: str) -> list[Route]:
+    """`routes` with Kannel's where the configuration wants them; without them if it does not ("")."""
+    found = []
+    for route in routes:
+        if route.handler is not kannel.send_sms:
+            found.append(route)
+        elif kannel_path:
+            found.append(replace(route, path=kannel_path))
+    return found
+
+
+_LIMIT: tuple[str, dict[str, object], str] = (
+    "limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": PAGE}, "At most so many."
+)  # fmt: skip
+_EVENTS_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
+    ("types", {"type": "string", "examples": ["message.*,inbound.received"]}, "Only these types; default: all."),
+    ("after", {"type": "integer", "minimum": 0}, "Begin after this event, where there is no Last-Event-ID."),
+)
+_INBOUND_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
+    ("after", {"type": "integer", "minimum": 0}, "Only messages that follow this id in the order asked for."),
+    _LIMIT,
+    ("number", {"type": "string", "examples": ["+59898344484"]}, "Only messages from this number."),
+    ("order", {"type": "string", "enum": ["asc", "desc"], "default": "asc"}, "By id."),
+)
+_OPTOUTS_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
+    ("after", {"type": "string", "minLength": 1, "maxLength": 100}, "The `next` of the page before."),
+    _LIMIT,
+    ("state", {"type": "string", "enum": ["out", "in"], "default": "out"}, "Opted out, or asked for messages again."),
+    ("order", {"type": "string", "enum": ["number", "newest"], "default": "number"}, "By number, or newest first."),
 )
 
 
@@ -64,12 +152,24 @@ async def openapi(request: web.Request) -> web.Response:
     """This interface as an OpenAPI 3.1 document."""
     from gatewayd.http.openapi import document  # it reads the list below
 
-    return document()
+    return document(request.app[CONTEXT].settings.kannel_path)
 
 
 ROUTES: tuple[Route, ...] = (
     _send_sms("/SendSMS"),
     _send_sms("/Integra/resources/SMS/SendSMS"),
+    _kannel("GET"),
+    _kannel("POST"),
+    Route(
+        "POST",
+        "/alertmanager/{group}",
+        alertmanager.alert,
+        "Tell a group of people of alerts (Alertmanager's and Grafana's webhook): one text for each group of alerts.",
+        Scope.SEND,
+        {200: alertmanager.AlertsKept},
+        (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503),
+        body=alertmanager.AlertNotification,
+    ),
     Route(
         "POST",
         "/api/v1/messages",
@@ -103,6 +203,75 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET",
+        "/api/v1/events",
+        events.events,
+        "What happens, as server-sent events whose data is an event document.",
+        Scope.READ,
+        {200: None},
+        (400, *_READ_PROBLEMS, 422),
+        query=_EVENTS_QUERY,
+        produces=events.EVENT_STREAM,
+    ),
+    Route(
+        "GET",
+        "/api/v1/inbound",
+        inbound.inbound,
+        "A page of inbound messages.",
+        Scope.READ,
+        {200: schemas_inbound.InboundPage},
+        (*_READ_PROBLEMS, 422),
+        query=_INBOUND_QUERY,
+    ),
+    Route(
+        "GET",
+        "/api/v1/inbound/{id}",
+        inbound.one,
+        "One inbound message with the PDUs it is made of.",
+        Scope.READ,
+        {200: schemas_inbound.InboundDetail},
+        (*_READ_PROBLEMS, 404),
+    ),
+    Route(
+        "GET",
+        "/api/v1/optouts",
+        optouts.optouts,
+        "A page of the opt-out list.",
+        Scope.ADMIN,
+        {200: schemas_inbound.OptOutPage},
+        (*_READ_PROBLEMS, 422),
+        query=_OPTOUTS_QUERY,
+    ),
+    Route(
+        "POST",
+        "/api/v1/optouts",
+        optouts.add,
+        "Put a number on the opt-out list; what is queued to it is blocked.",
+        Scope.ADMIN,
+        {200: schemas_inbound.OptOutChanged},
+        (400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
+        body=schemas_inbound.NewOptOut,
+    ),
+    Route(
+        "GET",
+        "/api/v1/optouts/{number}",
+        optouts.one,
+        "A number's state, and the evidence for it.",
+        Scope.ADMIN,
+        {200: schemas_inbound.OptOutDetail},
+        (*_READ_PROBLEMS, 422),
+    ),
+    Route(
+        "POST",
+        "/api/v1/optouts/{number}/remove",
+        optouts.remove,
+        "Take a number off the opt-out list, with evidence.",
+        Scope.ADMIN,
+        {200: schemas_inbound.OptOutChanged},
+        (400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
+        body=schemas_inbound.OptOutRemoval,
+    ),
+    Route(
+        "GET",
         "/api/v1/channels",
         api.channels,
         "All channels.",
@@ -126,7 +295,7 @@ ROUTES: tuple[Route, ...] = (
         "Send nothing more until resumed, over restarts too.",
         Scope.ADMIN,
         {200: schemas.Sending},
-        (400, 401, 403, 408, 413, 415, 422, 500, 503),
+        (400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
         body=schemas.Pause,
     ),
     Route("POST", "/api/v1/resume", api.resume, "Send again.", Scope.ADMIN, {200: schemas.Sending}, _READ_PROBLEMS),
@@ -148,5 +317,15 @@ ROUTES: tuple[Route, ...] = (
         "Messages can be taken.",
         None,
         {200: schemas.Readiness, 503: schemas.Readiness},
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        metrics.exposition,
+        "What Prometheus scrapes; no key is needed from http.metrics_networks.",
+        Scope.READ,
+        {200: None},
+        (401, 403, 429, 500),
+        produces="text/plain",
     ),
 )

@@ -31,6 +31,7 @@ from gatewayd.modems.inbox import Inbox
 from gatewayd.modems.pdu import plan
 from gatewayd.modems.submission import Submission
 from gatewayd.modems.transport import open_serial
+from gatewayd.msglog import Trouble, masked_line
 
 logger = logging.getLogger("gatewayd.channel")
 
@@ -90,7 +91,7 @@ class GsmChannel:
         self._up = False
         self._restarted = ""  # what the modem said when it restarted during bring-up
         self._doubts = self._settled = 0  # how often the settings became doubtful, and up to which they were checked
-        self._full = False
+        self._full = Trouble(logger)
         self._session = uuid.uuid4().hex
         self._readings = 0
         self._submissions: set[asyncio.Task[Receipt]] = set()
@@ -315,7 +316,7 @@ class GsmChannel:
             self._post(LateResult(submit_ref(event.line)))
         elif isinstance(event, Garbage):
             self.garbage += 1
-            logger.debug("%s: a line that belongs to nothing: %.100r", self.name, event.line)
+            logger.debug("%s: a line that belongs to nothing: %s", self.name, masked_line(event.line))
 
     def _on_urc(self, line: str, body: str) -> None:
         head, _, tail = line.partition(":")
@@ -330,9 +331,8 @@ class GsmChannel:
                 self._equipment.registration[head] = stat
                 self._judge_registration()
         elif line.startswith(STORE_FULL):
-            level = logging.DEBUG if self._full else logging.WARNING
-            logger.log(level, "%s: the modem's message store is full (%s)", self.name, line)
-            self._full = self._called = True
+            self._full.failed(None, "%s: the modem's message store is full (%s)", self.name, line)
+            self._called = True
             self._wake.set()
         else:
             self._on_boot(line, head)
@@ -392,7 +392,7 @@ class GsmChannel:
         await self._empty_outbox(sink)
         index = pdu.index
         assert index is not None
-        self._full = False
+        self._full.recovered("%s: the modem's message store is being emptied", self.name)
         await self._deliver(sink, Received(pdu, lambda: inbox.delete(pdu.storage, index, pdu.raw)))
 
     async def _deliver(self, sink: Sink, event: ChannelEvent) -> bool:

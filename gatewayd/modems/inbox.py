@@ -22,6 +22,7 @@ from gatewayd.modems.at.results import Kind
 from gatewayd.modems.bringup import Equipment
 from gatewayd.modems.client import AtClient
 from gatewayd.modems.pdu import check_length
+from gatewayd.msglog import masked_line
 
 logger = logging.getLogger("gatewayd.channel")
 
@@ -134,7 +135,7 @@ class Inbox:
         fields = info.line.partition(":")[2].split(",")
         index = number(fields[0])
         if len(fields) < 2 or index is None:
-            logger.warning("%s: a line of AT+CMGL that cannot be read: %r", self._name, info.line)
+            logger.warning("%s: a line of AT+CMGL that cannot be read: %s", self._name, masked_line(info.line))
             return None
         self._check_pdu_mode(fields[1])
         entry = Entry(index, number(fields[-1]) if len(fields) > 2 else None, info.body)

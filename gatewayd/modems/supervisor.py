@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
+from gatewayd import metrics
 from gatewayd.clock import Clock
 from gatewayd.errors import ChannelLost, ChannelParked, GatewayError
 from gatewayd.model import ChannelState, ChannelStatus
 from gatewayd.modems.channel import AdmitSim, Channel, ChannelEvent, Sink, StateChanged
+from gatewayd.msglog import Trouble
 
 logger = logging.getLogger("gatewayd.channel")
 
@@ -81,7 +83,7 @@ class Supervisor:
         self._open = False
         self._status = ChannelStatus(name, ChannelState.DOWN, clock.now_ms(), "not started")
         self._failures = 0
-        self._complaint: str | None = None  # what the log was told since the channel was up
+        self._trouble = Trouble(logger)  # what the log was told since the channel was up
         self._changed = asyncio.Event()
         self._unparked = asyncio.Event()
         self._given_up: str | None = None
@@ -177,6 +179,9 @@ class Supervisor:
             self._predecessor = channel
         if opened_at is not None and loop.time() - opened_at >= self._backoff.stable_s:
             self._failures = 0
+        metrics.session_ended(
+            self.name, parked=parked, given_up=self._given_up is not None, was_up=opened_at is not None
+        )
         return parked, reason
 
     async def _bring_up(self, channel: Channel) -> None:
@@ -218,9 +223,7 @@ class Supervisor:
     async def _wait_down(self, reason: str) -> None:
         self._failures += 1
         delay_s = self._backoff.delay_s(self._failures)
-        level = logging.DEBUG if reason == self._complaint else logging.WARNING
-        self._complaint = reason
-        logger.log(level, "%s: %s; next try in %.3g s", self.name, reason, delay_s)
+        self._trouble.failed(reason, "%s: %s; next try in %.3g s", self.name, reason, delay_s)
         await self._set_status(ChannelState.DOWN, reason)
         await self._wait_or_device(delay_s)
 
@@ -240,9 +243,11 @@ class Supervisor:
 
     def _recovered(self, channel: Channel) -> None:
         status = channel.status()
-        self._complaint = None
+        failures = self._trouble.over()
         again = " again" if self._failures else ""
-        logger.info("%s: up%s on %s: %s, %s", self.name, again, status.port, status.model, status.state.value)
+        after = f" (after {failures} failures)" if failures > 1 else ""
+        known = (status.port, status.model, status.state.value)
+        logger.info("%s: up%s on %s: %s, %s%s", self.name, again, *known, after)
 
     async def _set_status(self, state: ChannelState, reason: str, *, announce: bool = True) -> None:
         self._status = replace(self._status, state=state, reason=reason, since_ms=self._clock.now_ms())

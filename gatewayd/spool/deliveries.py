@@ -162,7 +162,8 @@ def replay(tx: Tx, found: Sequence[tuple[int, str]], state: int, actor: str, now
 # Reading.
 
 _PENDING = (
-    _d.id, _d.outbox_id, func.coalesce(_o.message_id, 0), _d.url, _d.format, _d.attempts, _d.created_at, _d.next_at, _d.status, _d.error,
+    _d.id, _d.outbox_id, func.coalesce(_o.message_id, 0), _d.url, _d.format, _d.attempts, _d.created_at, _d.next_at,
+    _d.status, _d.error,
 )  # fmt: skip
 _LOG = (
     _d.id, _d.outbox_id, _d.endpoint, _d.url, _d.state, _d.attempts, _d.created_at, _d.next_at, _d.finished_at,

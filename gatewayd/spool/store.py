@@ -157,7 +157,7 @@ class Store:
         )
 
     async def receive(self, part: inbound.NewPart) -> inbound.Kept:
-        """Keep a received TPDU; with its last part its message is handed over, and STOP honoured, in the same commit."""
+        """Keep a received TPDU; with its last part the message is handed over, and STOP honoured, in one commit."""
         return await self.writer.run(lambda tx: inbound.record(tx, self._desk(), part, self._clock.now_ms()))
 
     async def opt(self, said: optouts.Said, state: optouts.OptState) -> optouts.Changed:
