@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help run test check lint types bench clean
+.PHONY: help run test check lint types bench clean install uninstall deb
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,8 @@ help:
 	@echo "make test   the tests"
 	@echo "make check  format, lint, types, tests"
 	@echo "make bench  what it reaches on this machine"
+	@echo "make install, make uninstall   into PREFIX=/opt/gatewayd, as a service: docs/install.md"
+	@echo "make deb    the Debian package, into dist/"
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "gatewayd needs Python 3.11 or newer; try: make PYTHON=python3.12 ..."; exit 1; }
@@ -36,6 +38,13 @@ check: lint types test
 
 bench: $(STAMP)
 	$(BIN)/python -m bench $(ARGS)
+
+# Not with the Python of $(VENV): the service's user must be able to run it.
+install uninstall:
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" INSTALL_PYTHON="$(INSTALL_PYTHON)" packaging/install.sh $@
+
+deb:
+	@packaging/build-deb.sh
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.scrape import counting, scrape
 from gatewayd.modems.simulator.process import simulator_process
 from tests.daemon import DaemonProcess, configuration, daemon, until
 
@@ -111,6 +112,8 @@ async def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         await accept(1, int(2000 * scale)),
         await accept(64, int(10_000 * scale)),
         await accept(4, max(4, int(40 * scale)), 1000),
+        await scrape(64, int(200 * scale)),
+        counting(int(50_000 * scale)),
     ]
 
 
@@ -133,8 +136,9 @@ def main() -> None:
         )
         answer = f"{result['p50_ms']:.1f} / {result['p99_ms']:.1f}" if "p50_ms" in result else ""
         air = f"{result['air_utilisation']:.1%}" if result.get("air_utilisation") else ""
-        cpu = f"{result['cpu_ms_per_message']:.2f}"
-        table.add_row(result["case"], f"{result['per_second']:.0f}", gap, answer, cpu, air)
+        cpu = f"{result['cpu_ms_per_message']:.3g}" if "cpu_ms_per_message" in result else ""
+        rate = f"{result['per_second']:.0f}" if "per_second" in result else ""
+        table.add_row(result["case"], rate, gap, answer, cpu, air)
     Console().print(table)
 
 

@@ -22,6 +22,8 @@ from gatewayd.model import SimIdentity
 from gatewayd.modems.gsm import GsmChannel
 from gatewayd.reload import differences, needs_restart
 from gatewayd.router.dispatcher import Dispatcher
+from gatewayd.router.endpoints import callback_manner, subscriptions, webhook_settings
+from gatewayd.router.outbox import Outbox
 from gatewayd.router.submission import Submitter
 from gatewayd.service import Heart, Notifier, Watchdog, task_heart
 from gatewayd.spool.events import ACCEPTED, webhook_endpoint
@@ -34,6 +36,9 @@ log = logging.getLogger("gatewayd")
 SWITCH_INTERVAL_S = 0.0005
 """How long a busy thread may keep the others from the interpreter. With Python's default of 5 ms the writer waits for
 the event loop longer than for the disk."""
+
+LAST_CALLS_S = 5.0
+"""How long calls of webhooks that are under way may take at a stop."""
 
 SAID_BY_SEGMENT = frozenset({ACCEPTED, "message.sent", "message.delivered"})
 """Events of messages that have a line in the log already."""
@@ -66,13 +71,15 @@ class Daemon:
             self._clock,
             wiring.rules(config),
             intake=wiring.intake(config),
-            subscriptions=wiring.subscriptions(config),
+            subscriptions=subscriptions(webhook_settings(config.webhooks)),
             on_commit=self._committed,
         )
         self._dispatcher = Dispatcher(self._store, self._clock)
         for channel in _enabled(config).values():
             self._add_channel(channel)
         self._reader = Reader(self._database, self._clock)
+        self._outbox = Outbox(self._store, self._reader, self._clock)
+        self._outbox.configure(webhook_settings(config.webhooks), callback_manner(config.http.callbacks))
         self._submitter = Submitter(wiring.submission_settings(config), self._store, self._clock)
         self._keys = wiring.keys(config)
         self._draining = False
@@ -111,6 +118,7 @@ class Daemon:
                 )
             await self._settle_pins()
             await self._dispatcher.start()
+            await self._outbox.start()
             await self._server.start()
             self._watching = asyncio.create_task(self._watchdog.run(), name="watchdog")
         except BaseException:
@@ -130,11 +138,13 @@ class Daemon:
         """
         async with self._reloading:
             keys, intake = wiring.keys(config), wiring.intake(config)
+            webhooks, callbacks = webhook_settings(config.webhooks), callback_manner(config.http.callbacks)
             changes = differences(self._config, config)
             later = needs_restart(self._config, config)
             before, self._config = self._config, config
             self._keys = keys
-            self._store.configure(wiring.rules(config), intake, wiring.subscriptions(config))
+            self._store.configure(wiring.rules(config), intake, subscriptions(webhooks))
+            self._outbox.configure(webhooks, callbacks)
             self._submitter.settings = wiring.submission_settings(config)
             self._context.settings = settings = wiring.http_settings(config)
             self._context.authenticator.configure(settings.trusted_networks, settings.trusted_proxies)
@@ -173,6 +183,7 @@ class Daemon:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
         await self._dispatcher.stop(drain_s)
+        await self._outbox.stop(LAST_CALLS_S)
         await self._server.stop()
         await self._reader.close()
         try:
@@ -191,6 +202,10 @@ class Daemon:
                 )
         if notices.events or notices.everything:
             self._context.events.notify()
+        if notices.everything:
+            self._outbox.look_again()
+        elif notices.endpoints:
+            self._outbox.notify(notices.endpoints)
         self._dispatcher.committed(notices)
 
     def _hearts(self) -> Sequence[Heart]:

@@ -101,7 +101,12 @@ _sessions = _counter(
 _inbound = _counter("inbound_messages", "Short messages received, whole or as much of them as came.", "channel", "kind")
 _partial = _counter("inbound_partial", "Received messages of which parts were missing after the wait.", "channel")
 _duplicates = _counter("inbound_duplicates", "Received PDUs that repeat an earlier one and were set aside.", "channel")
-_reports = _counter("status_reports", "Status reports of the network.", "verdict", "fate")
+_reports = _counter(
+    "status_reports",
+    "Status reports of the network; unmatched ones are of nothing known, or came before their receipt.",
+    "verdict",
+    "fate",
+)
 _optouts = _counter("optouts", "Changes of numbers' opt-out state.", "source", "state")
 
 _deliveries = _counter("deliveries", "Tries at telling an endpoint of an event.", "endpoint", "result")

@@ -13,7 +13,6 @@ from gatewayd.router.intake import Intake, IntakeSettings
 from gatewayd.router.optout import load_packs
 from gatewayd.router.submission import SubmissionSettings
 from gatewayd.spool.engine import Database, open_database
-from gatewayd.spool.events import Subscription, webhook_endpoint
 from gatewayd.spool.retry import RetryPolicy
 from gatewayd.spool.work import Rules
 
@@ -52,11 +51,6 @@ def intake(config: Config) -> Intake:
             contact=optout.contact,
         )
     )
-
-
-def subscriptions(config: Config) -> tuple[Subscription, ...]:
-    """Who is told of which events; a webhook that is switched off is told of nothing new."""
-    return tuple(Subscription(webhook_endpoint(hook.name), hook.events) for hook in config.webhooks if hook.enabled)
 
 
 def submission_settings(config: Config) -> SubmissionSettings:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from gatewayd import apikeys
-from gatewayd.apikeys import KeyRing, Scope, add_key, load_keys, new_key, remove_key
+from gatewayd.apikeys import KeyRing, Rate, Scope, add_key, load_keys, new_key, remove_key
 from gatewayd.commands.config import apikey_app
 from gatewayd.errors import ConfigError
 
@@ -121,7 +121,17 @@ def test_new_key_refuses(name: str, scopes: list[str]) -> None:
         (GOOD.replace("2026-11-23", "2026-02-30"), "crm", "a UTC time such as"),
         (GOOD + " in_doubt_resend=yes", "crm", "true or false"),
         (GOOD + " scopes=read", "crm", "given twice"),
-        (GOOD + " rate=10/s", "crm", "rate: not in this version"),
+        (GOOD + " expires=2027-01-01T00:00:00Z", "crm", "expires: not in this version"),
+        (GOOD + " networks=10.0.0.0/8", "crm", "networks: not in this version"),
+        (GOOD + " rate=10", "crm", "such as 10/s or 600/min"),
+        (GOOD + " rate=0/s", "crm", "such as 10/s or 600/min"),
+        (GOOD + " rate=10/h", "crm", "such as 10/s or 600/min"),
+        (GOOD + " rate=1.5/s", "crm", "such as 10/s or 600/min"),
+        (GOOD + " rate=10/s rate=20/s", "crm", "rate is given twice"),
+        (GOOD + " segments_per_day=0", "crm", "segments_per_day: a whole number from 1"),
+        (GOOD + " segments_per_day=5k", "crm", "segments_per_day: a whole number from 1"),
+        (GOOD + " segments_per_hour=-1", "crm", "segments_per_hour: a whole number from 1"),
+        (GOOD + " segments_per_hour=", "crm", "segments_per_hour: a whole number from 1"),
         (GOOD + " colour=red", "crm", "may follow the name"),
         (GOOD.replace("crm", "crn", 1), "crn", "the same key is on line 1 already"),
         (GOOD.replace(DIGEST, OTHER), "crm", "the name is on line 1 already"),
@@ -133,6 +143,23 @@ def test_faults_of_a_line(tmp_path: Path, line: str, where: str, fragment: str) 
     found = faults_of(key_file(tmp_path, f"{before}\n{line}\n"))
     assert all(number == 2 and path == where for number, path, _ in found), found
     assert any(fragment in reason for _, _, reason in found), found
+
+
+def test_limits_of_a_key(tmp_path: Path) -> None:
+    path = key_file(tmp_path, f"{GOOD} segments_per_day=5000 rate=600/min segments_per_hour=900\n")
+    (key,) = load_keys(path)
+    assert (key.rate, key.segments_per_hour, key.segments_per_day) == (Rate(600, "min"), 900, 5000)
+    assert key.record() == f"{GOOD} rate=600/min segments_per_hour=900 segments_per_day=5000"
+    assert load_keys(path).named("crm") == key
+    assert load_keys(path).named("host 127.0.0.1") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "per_s", "burst"), [("10/s", 10, 10), ("600/min", 10, 10), ("1/s", 1, 1), ("6/min", 0.1, 1)]
+)
+def test_a_rate_allows_a_seconds_worth_at_once(text: str, per_s: float, burst: float) -> None:
+    rate = Rate.parse(text)
+    assert (rate.per_s, rate.burst, str(rate)) == (per_s, burst, text)
 
 
 def test_all_faults_are_reported_and_no_secret_is(tmp_path: Path) -> None:
@@ -277,6 +304,13 @@ def test_new_list_revoke(tmp_path: Path) -> None:
     ]
     assert "alarm" in run(apikey_app, ["list", "--file", str(path)]).stdout
 
+    limits = ["--rate", "10/s", "--segments-per-hour", "100", "--segments-per-day", "1000"]
+    assert run(apikey_app, ["new", "shop", "--file", str(path), *limits]).exit_code == 0
+    shown = [json.loads(line) for line in run(apikey_app, ["list", "--file", str(path), "--json"]).stdout.splitlines()]
+    assert [shown[-1][word] for word in ("rate", "segments_per_hour", "segments_per_day")] == ["10/s", 100, 1000]
+    assert [shown[0][word] for word in ("rate", "segments_per_hour", "segments_per_day")] == [None, None, None]
+    assert "rate=10/s  segments_per_hour=100" in run(apikey_app, ["list", "--file", str(path)]).stdout
+
     assert run(apikey_app, ["revoke", "crm", "--file", str(path)]).exit_code == 0
     assert load_keys(path).find(secret) is None
 
@@ -302,6 +336,8 @@ def test_commands_take_the_file_from_the_configuration(tmp_path: Path) -> None:
     [
         (["new", "crm"], 2, "crm: the name is on line 1 already"),
         (["new", "a b"], 2, "a name of 1 to 32"),
+        (["new", "ops", "--rate", "10"], 2, "ops: rate: messages per second or minute such as 10/s"),
+        (["new", "ops", "--segments-per-day", "0"], 2, "ops: segments_per_day: a whole number from 1"),
         (["revoke", "ops"], 2, "ops: there is no key of this name"),
     ],
 )

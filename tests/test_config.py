@@ -5,17 +5,34 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trustme
 import typer
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from gatewayd.commands.config import MARKER, app, check_config, schema_text
-from gatewayd.config import Channel, Config, Http, Listen, Pacing, Spool, check, examine, load, manual, parse
+from gatewayd.config import (
+    Channel,
+    Config,
+    Http,
+    Listen,
+    Pacing,
+    Spool,
+    TlsFiles,
+    check,
+    examine,
+    load,
+    manual,
+    parse,
+    tls_files,
+)
 from gatewayd.config.units import DURATION_UNITS_S, format_duration, parse_duration
 from gatewayd.errors import ConfigError, Fault
 from gatewayd.model import InDoubtPolicy
@@ -72,6 +89,7 @@ def test_least_file_has_the_documented_defaults() -> None:
     assert config.http.api_keys_file is None
     assert config.http.trusted_networks == config.http.trusted_proxies == ()
     assert config.http.max_body_octets == 1 << 20
+    assert (config.http.tls, config.http.access_log) == (None, True)
     assert config.sims == config.channels == ()
 
 
@@ -104,8 +122,10 @@ http:
   api_keys_file: /etc/gatewayd/api-keys
   trusted_networks: [10.0.0.0/8, 192.0.2.7, "fd00::/8"]
   trusted_proxies: ["::1"]
+  tls: {cert_file: /etc/gatewayd/tls/fullchain.pem, key_file: /etc/gatewayd/tls/privkey.pem, min_version: 1.3}
   insecure_http: true
   max_body: 64 KiB
+  access_log: false
 sims:
   - {iccid: 8959801234567890123f, imsi: 001010123456789, number: 098344484, label: Antel ñandú}
 channels:
@@ -136,6 +156,11 @@ channels:
     assert config.http.trusted_networks == tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "192.0.2.7/32", "fd00::/8")))
     assert config.http.trusted_proxies == (ipaddress.ip_network("::1"),)
     assert (config.http.insecure_http, config.http.max_body_octets) == (True, 65536)
+    assert config.http.tls is not None
+    assert tls_files(config.http.tls) == TlsFiles(
+        Path("/etc/gatewayd/tls/fullchain.pem"), Path("/etc/gatewayd/tls/privkey.pem"), "1.3"
+    )
+    assert config.http.access_log is False
     (sim,) = config.sims
     # Unquoted digits keep their zeros; a national number is read with the home country (behaviours, decision 9).
     assert (sim.iccid, sim.imsi, sim.number) == ("8959801234567890123", "001010123456789", "+59898344484")
@@ -179,8 +204,9 @@ def test_listening_beyond_loopback_has_to_be_said(listen: str, loopback: bool) -
         assert str(parse(text).http.listen) == listen
     else:
         assert [fault.path for fault in faults_of(text)] == ["http.listen"]
-    config = parse(LEAST.replace("{}", f'{{listen: "{listen}", insecure_http: true}}'))
-    assert config.http.listen.loopback is loopback
+    for why in ("insecure_http: true", "tls: {cert_file: /x.pem, key_file: /x.key}"):
+        config = parse(LEAST.replace("{}", f'{{listen: "{listen}", {why}}}'))
+        assert config.http.listen.loopback is loopback
 
 
 def test_code_can_build_models_by_attribute_name() -> None:
@@ -432,6 +458,105 @@ def test_warnings(tmp_path: Path) -> None:
     ]
     path = written(tmp_path, CHANNEL + "    enabled: false\n    submit_timeout: 1s\n")
     assert [fault.path for fault in examine(path).warnings] == ["http", "channels[0].submit_timeout"]
+
+
+# Certificates.
+
+
+def with_certificate(tmp_path: Path, days: float = 365, *, since_days: float = -1, kind: str = "ECDSA") -> Path:
+    """A configuration whose certificate holds from and until so many days from now."""
+    now = datetime.now(UTC)
+    made = trustme.CA().issue_cert(
+        "gateway.example",
+        not_before=now + timedelta(days=since_days),
+        not_after=now + timedelta(days=days),
+        key_type=trustme.KeyType[kind],
+    )
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain.write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
+    key.touch(mode=0o600)
+    key.write_bytes(made.private_key_pem.bytes())
+    text = f"http:\n  trusted_networks: [127.0.0.1]\n  tls:\n    cert_file: {chain}\n    key_file: {key}\n"
+    channel = CHANNEL.replace("/dev/ttyUSB0", "/dev/null")
+    return written(tmp_path, channel.replace("http: {}\n", text))
+
+
+def warned(path: Path) -> list[tuple[int | None, str, str]]:
+    found = examine(path)
+    assert found.faults == []
+    assert found.config is not None
+    return [(fault.line, fault.path, fault.reason) for fault in found.warnings]
+
+
+@pytest.mark.parametrize("kind", ["RSA", "ECDSA"])
+def test_a_good_certificate_is_fine(tmp_path: Path, kind: str) -> None:
+    assert warned(with_certificate(tmp_path, kind=kind)) == []
+
+
+@pytest.mark.parametrize(
+    ("days", "since_days", "fragment"),
+    [
+        (-0.5, -1, "the certificate expired at"),
+        (3.5, -1, "the certificate expires in 3.5 days, at"),
+        (365, 1, "not valid before"),
+    ],
+)
+def test_the_time_of_a_certificate_is_a_warning(tmp_path: Path, days: float, since_days: float, fragment: str) -> None:
+    ((line, key, reason),) = warned(with_certificate(tmp_path, days, since_days=since_days))
+    assert (line, key) == (5, "http.tls.cert_file")
+    assert fragment in reason
+
+
+def test_tls_makes_insecure_http_needless(tmp_path: Path) -> None:
+    path = with_certificate(tmp_path)
+    path.write_text(path.read_text().replace("http:\n", "http:\n  insecure_http: true\n"))
+    assert [key for _, key, _ in warned(path)] == ["http.insecure_http"]
+
+
+def certificate_fault(path: Path) -> tuple[str, str]:
+    (fault,) = check(path)
+    return fault.path, fault.reason
+
+
+def test_a_certificate_that_cannot_be_used_is_a_fault_that_says_why(tmp_path: Path) -> None:
+    path = with_certificate(tmp_path)
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    good = (chain.read_bytes(), key.read_bytes())
+    private = serialization.load_pem_private_key(good[1], None)
+    passphrase = serialization.BestAvailableEncryption(b"hunter2")
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    encrypted = private.private_bytes(pem, pkcs8, passphrase)
+    stranger = trustme.CA().issue_cert("gateway.example", key_type=trustme.KeyType.RSA)
+    neighbour = trustme.CA().issue_cert("gateway.example")
+    for content, where, fragment in (
+        ((good[0], neighbour.private_key_pem.bytes()), "key_file", "is not the key of the first certificate"),
+        ((good[0], stranger.private_key_pem.bytes()), "key_file", "is not the key of the first certificate"),
+        ((trustme.CA().cert_pem.bytes() + good[0], good[1]), "key_file", "the server's own must come first"),
+        ((good[0], encrypted), "key_file", "has a passphrase"),
+        ((good[0], good[0]), "key_file", "holds no PEM private key"),
+        ((good[0], b""), "key_file", "holds no PEM private key"),
+        ((good[1], good[1]), "cert_file", "holds no PEM certificate"),
+        ((good[0].replace(b"M", b"!"), good[1]), "cert_file", "cannot be used"),
+        ((good[0], good[1].replace(b"M", b"!")), "key_file", "cannot be used"),
+    ):
+        chain.write_bytes(content[0])
+        key.write_bytes(content[1])
+        found = certificate_fault(path)
+        assert found[0] == f"http.tls.{where}", found
+        assert str(key if where == "key_file" else chain) in found[1]
+        assert fragment in found[1], found
+        assert "hunter2" not in str(found)
+    chain.write_bytes(good[0])
+    key.write_bytes(good[1])
+    assert check(path) == []
+    key.chmod(0o644)
+    assert "everybody can read or change it (mode 0644)" in certificate_fault(path)[1]
+    key.unlink()
+    assert certificate_fault(path) == ("http.tls.key_file", f"{key}: cannot be read: No such file or directory")
+    key.write_bytes(good[1])
+    key.chmod(0o600)
+    chain.unlink()
+    assert certificate_fault(path) == ("http.tls.cert_file", f"{chain}: cannot be read: No such file or directory")
 
 
 def test_schema_is_up_to_date() -> None:

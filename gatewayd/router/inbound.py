@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from gatewayd import msglog
+from gatewayd import metrics, msglog
 from gatewayd.errors import DecodeError, SpoolError
 from gatewayd.model import StoredPdu
 from gatewayd.modems.channel import Received
@@ -70,19 +70,23 @@ class Inbound:
             listing=pdu.listing,
         )
         matched = await persistently(lambda: self._store.report(report))
+        metrics.status_report(said, matched=matched.message_id is not None, duplicate=matched.duplicate)
         if not matched.duplicate:
             msglog.reported(matched.message_id, matched.seq, channel, said.value, tpdu.status)
 
     async def _keep(self, part: NewPart) -> None:
         kept = await persistently(lambda: self._store.receive(part))
         msglog.received(kept.id, part.channel, part.originator, kept.duplicate_of, part.error)
+        if kept.duplicate_of is not None:
+            metrics.inbound_duplicate(part.channel)
         if kept.handed_over is not None:
             told(kept.handed_over)
 
 
 def told(handed_over: HandedOver) -> None:
-    """Log a message that was handed over, and what it changed."""
+    """Log and count a message that was handed over, and what it changed."""
     message, changed = handed_over.message, handed_over.changed
+    metrics.inbound(message.channel, message.kind, partial=message.partial)
     intent = handed_over.ruling.intent
     msglog.inbound(
         handed_over.id, message.channel, message.originator, message.parts, message.partial, message.kind, intent

@@ -18,6 +18,7 @@ import aiohttp
 from gatewayd.apikeys import ApiKey, KeyRing, Scope
 from gatewayd.clock import SystemClock
 from gatewayd.http.context import HttpContext, HttpSettings
+from gatewayd.http.eventhub import EventHub
 from gatewayd.http.server import Server
 from gatewayd.model import ChannelState, ChannelStatus
 from gatewayd.router.control import ChannelView
@@ -170,13 +171,19 @@ class Answer:
 
 @asynccontextmanager
 async def gateway(
-    folder: Path, *, submission: SubmissionSettings | None = None, clock: SystemClock | None = None, **settings: Any
+    folder: Path,
+    *,
+    submission: SubmissionSettings | None = None,
+    clock: SystemClock | None = None,
+    events: EventHub | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Gateway]:
     path = folder / "spool.db"
     clock = clock or SystemClock()
     database = open_database(f"sqlite:///{path}")
     assert isinstance(database, SqliteDatabase)
-    store = Store(database, "test", clock, Rules())
+    hub = events or EventHub()
+    store = Store(database, "test", clock, Rules(), on_commit=lambda notices: hub.notify() if notices.events else None)
     await store.open()
     reader = Reader(database)
     operator = Operator()
@@ -185,7 +192,7 @@ async def gateway(
     async with aiohttp.ClientSession() as client:
         context = HttpContext(
             HttpSettings(**{"port": 0, **settings}), submitter, store, reader, operator, lambda: KEYS, clock, "gw1",
-            draining=lambda: running.draining,
+            draining=lambda: running.draining, events=hub,
         )  # fmt: skip
         server = Server(context)
         running = Gateway(server, context, store, operator, path, client)

@@ -108,6 +108,10 @@ def _no_prompt(modem: Modem, _: Parameters, __: Any) -> None:
     modem.leave_unanswered()
 
 
+def _late_prompt(modem: Modem, parameters: Parameters, _: Any) -> None:
+    modem.submission.later(float(parameters["after_s"]), modem.prompt)
+
+
 def _silent(modem: Modem, parameters: Parameters, notes: Any) -> None:
     if parameters["sent"]:
         modem.submission.transmit(notes)
@@ -159,6 +163,7 @@ FAULTS: Mapping[str, Kind] = {
             for point in _PHASES
         ),
         Kind("no_prompt", Point.BEFORE_PROMPT, _no_prompt, "no prompt comes; the next command is obeyed"),
+        Kind("late_prompt", Point.BEFORE_PROMPT, _late_prompt, "the prompt comes after `after_s`", {"after_s": 1.0}),
         Kind("silent", Point.CTRL_Z, _silent, "no final result ever", {"sent": True}),
         Kind(
             "late",
