@@ -16,8 +16,11 @@ from gatewayd.modems.simulator.process import simulator_process
 from tests.daemon import configuration, daemon, until
 
 
-async def scrape(modems: int, scrapes: int) -> dict[str, Any]:
-    """GET /metrics of a daemon that has sent over all its channels: from the request to the last octet."""
+async def scrape(modems: int, scrapes: int, cpu_s: Callable[[int], float]) -> dict[str, Any]:
+    """GET /metrics of a daemon that has sent over all its channels: from the request to the last octet.
+
+    `cpu_s` gives the processor time a process has used.
+    """
     took: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
@@ -31,16 +34,19 @@ async def scrape(modems: int, scrapes: int) -> dict[str, Any]:
                     return all(channel["submitted"] for channel in await gateway.channels())
 
                 await until(all_sent)
+                cpu = cpu_s(gateway.pid)
                 for _ in range(scrapes):
                     begun = time.perf_counter()
                     async with gateway.session.get(f"http://{gateway.address}/metrics") as response:
                         text = await response.text()
                     took.append(1000 * (time.perf_counter() - begun))
+                cpu = cpu_s(gateway.pid) - cpu
     took.sort()
     return {
         "case": f"scrape of {modems} channels, {len(text.splitlines())} lines",
         "p50_ms": statistics.median(took),
         "p99_ms": took[int(len(took) * 0.99)],
+        "cpu_ms_per_scrape": 1000 * cpu / scrapes,
     }
 
 

@@ -58,6 +58,6 @@ sed -e "s/@VERSION@/$version/" -e "s/@ARCH@/$arch/" -e "s/@SIZE@/$size/" -e "s/@
 
 chmod -R go-w "$root"
 (cd "$root" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum) > "$root/DEBIAN/md5sums"
-dpkg-deb --root-owner-group -Zxz --build "$root" "dist/gatewayd_${version}_$arch.deb" >/dev/null
+dpkg-deb --root-owner-group -Zxz -z3 --build "$root" "dist/gatewayd_${version}_$arch.deb" >/dev/null
 rm -rf "$work"
 echo "dist/gatewayd_${version}_$arch.deb"

@@ -1,6 +1,6 @@
 """Lists the Python packages inside a virtual environment with their licences, for the package's copyright file.
 
-    bundled.py VENV
+bundled.py VENV
 """
 
 from __future__ import annotations

@@ -74,6 +74,16 @@ class DaemonProcess:
         ):
             return list((await response.json())["items"])
 
+    async def operate(self, path: str, body: Any = None) -> Any:
+        """POST over the control socket, as the command line does."""
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.directory / "control.sock"))) as session,
+            session.post(f"http://gatewayd/api/v1/{path}", json=body or {}) as response,
+        ):
+            answer = await response.json()
+            assert response.status < 300, answer
+            return answer
+
     async def send(self, to: str, text: str, **arguments: Any) -> int:
         """POST /SendSMS; the idm."""
         status, answer = await self.post("/SendSMS", data={"destination": to, "message": text}, **arguments)

@@ -36,7 +36,6 @@ from gatewayd.spool.writer import Tx
 from tests.daemon import DaemonProcess, configuration, daemon, until
 from tests.http.helpers import ADMIN, READ, SEND, Gateway, bearer, gateway
 from tests.spool.conftest import database_url, postgres_server  # noqa: F401  fixtures
-from tests.test_prometheus import operate
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 Labels = tuple[tuple[str, str], ...]
@@ -500,11 +499,11 @@ async def test_line_idle_is_the_time_between_two_submissions_of_a_busy_line(tmp_
         simulator_process(modems=1, directory=tmp_path / "sim", latency_ms=20) as sim,
         daemon(tmp_path, configuration(tmp_path, [sim.port(0)])) as running,
     ):
-        await operate(running, "pause")
+        await running.operate("pause")
         body = [{"to": f"+5989{i:05}77", "text": f"{i}", "report": False} for i in range(20)]
         status, answer = await running.post("/api/v1/messages", json=body)
         assert status == 202, answer
-        await operate(running, "resume")
+        await running.operate("resume")
         await sim.control.wait("answered", 20, timeout_s=60)
         found = Scraped("")
 

@@ -200,16 +200,6 @@ class Api:
             return False
 
 
-async def operate(running: DaemonProcess, what: str) -> None:
-    """POST to the control socket, as an operator does."""
-    connector = aiohttp.UnixConnector(str(running.directory / "control.sock"))
-    async with (
-        aiohttp.ClientSession(connector=connector) as session,
-        session.post(f"http://gatewayd/api/v1/{what}", json={}) as response,
-    ):
-        assert response.status == 200, await response.text()
-
-
 async def busy(running: DaemonProcess) -> None:
     """Let a little of everything happen, and something wait."""
     body = [{"to": f"+598983444{i}1", "text": "is anybody there?"} for i in range(10)]
@@ -220,7 +210,7 @@ async def busy(running: DaemonProcess) -> None:
         return all(message["delivery"] == "delivered" for message in await running.messages())
 
     await until(all_delivered)
-    await operate(running, "pause")
+    await running.operate("pause")
     await running.send("+59898344484", "waits")
 
 

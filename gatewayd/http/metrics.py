@@ -59,18 +59,16 @@ class Scrape:
         self._sample: Sample | None = None
         self._writable = True
         self._trouble = ""
-        settings = context.settings
-        self._scrapers = Authenticator(
-            context.keys,
-            (*settings.metrics_networks, *settings.trusted_networks),
-            settings.trusted_proxies,
-            context.clock,
-        )
+        self._scrapers = Authenticator(context.keys, clock=context.clock)
 
     def admit(self, request: web.Request) -> None:
         """Let in a key with the scope read, and without a key whoever may scrape. Raises HttpProblem."""
-        has_key = "Authorization" in request.headers or "X-API-Key" in request.headers
-        (self._context.authenticator if has_key else self._scrapers).require(request, Scope.READ)
+        if "Authorization" in request.headers or "X-API-Key" in request.headers:
+            self._context.authenticator.require(request, Scope.READ)
+            return
+        settings = self._context.settings  # as they are since the last reload
+        self._scrapers.configure((*settings.metrics_networks, *settings.trusted_networks), settings.trusted_proxies)
+        self._scrapers.require(request, Scope.READ)
 
     async def text(self) -> bytes:
         """The exposition."""
