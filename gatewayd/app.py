@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -94,6 +95,7 @@ class Daemon:
             instance=config.gateway.instance,
             draining=lambda: self._draining,
             on_request=metrics.request,
+            outbox=self._outbox,
         )
         self._server = Server(self._context)
         self._watchdog = Watchdog(notifier or Notifier(), self._hearts)
@@ -272,6 +274,8 @@ async def run_daemon(
         log.critical("cannot start: %s", error)
         return 1
     metrics.reloaded(True)
+    gc.collect()
+    gc.freeze()  # modules and models stay: looking them over again would stop the loop for 100 ms, in mid-traffic
     log.info("gatewayd %s runs as instance %s, HTTP on %s", __version__, config.gateway.instance, daemon.address)
     notifier.ready(f"HTTP on {daemon.address}")
     on_ready(daemon.address)

@@ -29,6 +29,7 @@ COMMANDS = {
     "config": "config:app",
     "pdu": "pdu:app",
     "optout": "optout:app",
+    "webhooks": "webhooks:app",
     "simulate": "simulate:simulate",
 }
 """Where each command is, in `gatewayd.commands`: a function or a group of more commands."""

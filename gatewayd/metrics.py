@@ -326,11 +326,16 @@ def commit(operations: int, took_s: float) -> None:
     _commit.observe(took_s)
 
 
+STREAMS = frozenset({"/api/v1/events"})
+"""Answers that last as long as somebody listens: no durations of requests."""
+
+
 def request(method: str, path: str, status: int, took_s: float) -> None:
     """An HTTP request was answered. `path` is the template of its route; whatever is none counts as OTHER."""
     method, path = _one_of(method, _METHODS), _one_of(path, _paths)
     _requests.labels(method, path, str(status)).inc()
-    _request_time.labels(method, path).observe(took_s)
+    if path not in STREAMS:
+        _request_time.labels(method, path).observe(took_s)
 
 
 def _one_of(value: object, known: Collection[str]) -> str:

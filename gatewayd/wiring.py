@@ -9,6 +9,7 @@ from gatewayd.config import Channel, Config, TlsFiles, read_secret
 from gatewayd.http.context import HttpSettings
 from gatewayd.modems.gsm import GsmSettings
 from gatewayd.router.alerts import AlertGroup
+from gatewayd.router.endpoints import callback_manner
 from gatewayd.router.intake import Intake, IntakeSettings
 from gatewayd.router.optout import load_packs
 from gatewayd.router.submission import SubmissionSettings
@@ -61,6 +62,7 @@ def submission_settings(config: Config) -> SubmissionSettings:
         allow_premium=gateway.allow_premium,
         max_segments=gateway.max_segments,
         channels=frozenset(channel.name for channel in config.channels if channel.enabled),
+        reach=callback_manner(config.http.callbacks).reach,
         default_in_doubt=gateway.in_doubt.policy,
     )
 

@@ -568,7 +568,7 @@ def test_schema_is_up_to_date() -> None:
 
 def test_schema_knows_keys_units_and_defaults() -> None:
     schema = json.loads(schema_text())
-    assert set(schema["properties"]) == {"gateway", "spool", "http", "sims", "channels"}
+    assert set(schema["properties"]) == {"gateway", "spool", "http", "sims", "channels", "inbound", "webhooks"}
     assert schema["required"] == ["spool", "http", "channels"]
     assert schema["additionalProperties"] is False
     channel = schema["properties"]["channels"]["items"]

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.modems.simulator.process import SimulatorProcess, simulator_process
+from gatewayd.spool.migrate import HEAD
 from tests.daemon import DaemonProcess, configuration, daemon, until
 from tests.faults import (
     all_ready,
@@ -153,7 +154,7 @@ async def test_a_spool_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path:
     assert "schema 9999" in line
     assert "newer" in line
     with contextlib.closing(sqlite3.connect(tmp_path / "spool.db", isolation_level=None)) as spool:
-        spool.execute("UPDATE alembic_version SET version_num = '0001'")
+        spool.execute("UPDATE alembic_version SET version_num = ?", (HEAD,))
     async with daemon(tmp_path, config) as gateway:
         assert (await gateway.get("/readyz"))[0] == 200
 

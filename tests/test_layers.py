@@ -21,6 +21,8 @@ PURE = {
     "spool.correlate",
     "router.numbers",
     "router.pacing",
+    "router.signature",
+    "router.verdicts",
     "router.alerts",
     "router.events",
     "router.explain",

@@ -297,9 +297,7 @@ class Channel(Section):
 class Config(Section):
     """A whole configuration."""
 
-    later = frozenset(
-        {"schedules", "routes", "campaigns", "dialers", "providers", "teams", "lists"}
-    )
+    later = frozenset({"schedules", "routes", "campaigns", "dialers", "providers", "teams", "lists"})
 
     gateway: Gateway = Gateway()
     spool: Spool = Field(description="Where messages are kept.")

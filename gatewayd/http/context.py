@@ -15,6 +15,7 @@ from gatewayd.http.eventhub import EventHub
 from gatewayd.http.limits import RateLimiter
 from gatewayd.router.alerts import AlertGroup
 from gatewayd.router.control import Control
+from gatewayd.router.outbox import Outbox
 from gatewayd.router.submission import Submitter
 from gatewayd.spool.reader import Reader
 from gatewayd.spool.store import Store
@@ -66,6 +67,7 @@ class HttpContext:
     started_ms: int = 0
     on_request: Callable[[str, str, int, float], None] = lambda method, template, status, took_s: None
     events: EventHub = field(default_factory=EventHub)
+    outbox: Outbox | None = None
     authenticator: Authenticator = field(init=False)
     rates: RateLimiter = field(init=False)
 

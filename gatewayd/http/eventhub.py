@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,6 +13,8 @@ from gatewayd.http.problems import HttpProblem
 from gatewayd.spool.outbox_reader import EventPage, OutboxReader
 
 PAGE = 100  # events of one read
+TAILS = 32  # reads that are remembered
+READERS = 4  # streams that are far behind and read at the same time: others want to read the spool too
 GATHER_S = 0.02  # after a wake-up: what is committed meanwhile comes with the same read
 RETRY_AFTER_S = 10
 
@@ -21,7 +23,6 @@ RETRY_AFTER_S = 10
 class Tail:
     """What was read after an id. `changed` is set once there may be more than that."""
 
-    after: int
     page: EventPage
     changed: asyncio.Event
 
@@ -37,28 +38,32 @@ class EventHub:
         self._changed = asyncio.Event()
         self._streams: dict[int, web.Request] = {}
         self._reading = asyncio.Lock()
-        self._tail: Tail | None = None
+        self._catching_up = asyncio.Semaphore(READERS)
+        self._tails: dict[int, Tail] = {}  # by the id they begin after, the last read last
+        self._newest = 0
 
-    def __len__(self) -> int:
-        """How many streams are open."""
+    @property
+    def streams(self) -> int:
+        """How many are open."""
         return sum(_is_open(request) for request in self._streams.values())
 
     def notify(self) -> None:
         """There are new events: call it in the event loop, after their commit."""
         self._changed.set()
-        self._changed = asyncio.Event()
+        if not self.closed:
+            self._changed = asyncio.Event()
 
     def close(self) -> None:
-        """End all streams, take no more."""
+        """End all streams, take no more: from now on nobody waits for events."""
         self.closed = True
-        self.notify()
+        self._changed.set()
 
     @contextmanager
     def admitted(self, request: web.Request) -> Iterator[None]:
         """Counts one stream. Raises HttpProblem (503) if there are too many."""
         if self.closed:
             raise _full("the gateway is stopping")
-        if len(self) >= self.max_streams:
+        if self.streams >= self.max_streams:
             raise _full(f"{self.max_streams} streams of events are open, and that is all there can be")
         self._streams[id(request)] = request
         try:
@@ -67,20 +72,29 @@ class EventHub:
             del self._streams[id(request)]
 
     async def tail(self, outbox: OutboxReader, after: int, *, fresh: bool = False) -> Tail:
-        """The events after this id, of all types: streams that are up to date share one read.
+        """The events after this id, of all types: streams that are about up to date share what is read.
 
         `fresh` reads in any case: another instance on the same database wakes nobody here.
         """
         async with self._reading:
-            known = self._tail
-            usable = known is not None and known.after == after and not (known.changed.is_set() or fresh)
-            if known is not None and (usable or (known.after == after and known.page.last > after)):
+            known = self._tails.get(after)
+            if known is not None and not fresh and (known.page.last > after or not known.changed.is_set()):
                 return known
-            if not fresh:
+            if not fresh and after >= self._newest:
                 await asyncio.sleep(GATHER_S)
             changed = self._changed
-            self._tail = Tail(after, await outbox.after(after, PAGE), changed)
-            return self._tail
+            found = Tail(await outbox.after(after, PAGE), changed)
+            self._newest = max(self._newest, found.page.newest)
+            self._tails.pop(after, None)
+            self._tails[after] = found
+            if len(self._tails) > TAILS:
+                del self._tails[next(iter(self._tails))]
+            return found
+
+    async def catch_up(self, outbox: OutboxReader, after: int, wants: Callable[[str], bool]) -> EventPage:
+        """The wanted events after this id, for a stream that is far behind; a few of them at a time."""
+        async with self._catching_up:
+            return await outbox.after(after, PAGE, wants)
 
 
 def _is_open(request: web.Request) -> bool:

@@ -17,7 +17,6 @@ from gatewayd import __version__
 from gatewayd.apikeys import Scope
 from gatewayd.errors import SpoolError
 from gatewayd.http.context import CONTEXT, HttpContext
-from gatewayd.http.eventhub import PAGE
 from gatewayd.http.parameters import id_of, is_id, parameter, query_of
 from gatewayd.http.problems import HttpProblem, dumps
 from gatewayd.router.events import GAP, document, gap
@@ -87,7 +86,7 @@ class _Stream:
         fresh = False
         while not self._hub.closed and self._may_read():
             if behind:
-                page = await self._outbox.after(self._last, PAGE, self._wants)
+                page = await self._hub.catch_up(self._outbox, self._last, self._wants)
                 await self._tell(page)
                 behind = page.more
                 continue

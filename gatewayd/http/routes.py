@@ -20,7 +20,9 @@ from gatewayd.http import (
     optouts,
     schemas,
     schemas_inbound,
+    schemas_webhooks,
     sendsms,
+    webhooks,
 )
 from gatewayd.http.context import CONTEXT
 from gatewayd.http.parameters import PAGE
@@ -131,6 +133,14 @@ _OPTOUTS_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
     _LIMIT,
     ("state", {"type": "string", "enum": ["out", "in"], "default": "out"}, "Opted out, or asked for messages again."),
     ("order", {"type": "string", "enum": ["number", "newest"], "default": "number"}, "By number, or newest first."),
+)
+
+_DELIVERIES_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
+    ("endpoint", {"type": "string", "minLength": 1}, "Only of this webhook (its name), or of `callback:ORIGIN`."),
+    ("state", {"type": "string", "enum": ["pending", "done", "dead"]}, "Only those in this state."),
+    ("after", {"type": "integer", "minimum": 0}, "Only those that follow this one in the order asked for."),
+    ("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": PAGE}, "At most so many."),
+    ("order", {"type": "string", "enum": ["asc", "desc"], "default": "asc"}, "By id."),
 )
 
 
@@ -269,6 +279,44 @@ ROUTES: tuple[Route, ...] = (
         {200: schemas_inbound.OptOutChanged},
         (400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
         body=schemas_inbound.OptOutRemoval,
+    ),
+    Route(
+        "GET",
+        "/api/v1/webhooks",
+        webhooks.webhooks,
+        "Who is told of events, and what they have still to be told.",
+        Scope.ADMIN,
+        {200: schemas_webhooks.Webhooks},
+        _READ_PROBLEMS,
+    ),
+    Route(
+        "GET",
+        "/api/v1/webhooks/deliveries",
+        webhooks.deliveries,
+        "A page of what endpoints were told, or will be.",
+        Scope.ADMIN,
+        {200: schemas_webhooks.Deliveries},
+        (*_READ_PROBLEMS, 422),
+        query=_DELIVERIES_QUERY,
+    ),
+    Route(
+        "POST",
+        "/api/v1/webhooks/{name}/test",
+        webhooks.test,
+        "Send the event webhook.test to a webhook now.",
+        Scope.ADMIN,
+        {200: schemas_webhooks.WebhookTested},
+        (*_READ_PROBLEMS, 404),
+    ),
+    Route(
+        "POST",
+        "/api/v1/webhooks/replay",
+        webhooks.replay,
+        "Tell dead letters, or what was delivered, once more; a step at a time.",
+        Scope.ADMIN,
+        {200: schemas_webhooks.Replayed},
+        (400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
+        body=schemas_webhooks.Replay,
     ),
     Route(
         "GET",

@@ -21,6 +21,8 @@ _Class = Literal["campaign", "application", "alert", "agent"]
 def _line(text: str) -> str:
     if any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text):
         raise ValueError("has control characters in it; one line of text is expected")
+    if any(0xD800 <= ord(char) <= 0xDFFF for char in text):
+        raise ValueError("has half a surrogate pair in it; text is expected")
     return text
 
 

@@ -75,7 +75,7 @@ def _message(record: EventRecord, facts: MessageFacts | None) -> dict[str, Any]:
         "campaign": facts.campaign,
         "agent": facts.agent,
         "client_ref": facts.client_ref,
-        "segments": facts.segments,
+        "segments": record.data["segments"],
         "accepted_at": iso(facts.accepted_at),
     }
 

@@ -16,9 +16,10 @@ import logging
 import random
 import secrets
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from gatewayd.clock import Clock, iso
 from gatewayd.errors import SpoolError
@@ -337,7 +338,7 @@ class Outbox:
         entry.ready, entry.wake_at = False, None
         self._entries.pop(entry.line.endpoint, None)
 
-    def _begin(self, work: asyncio._CoroutineLike[None], name: str) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gatewayd import msglog
 from gatewayd.clock import Clock, iso
+from gatewayd.config.destinations import Reach, check_url, named_address
 from gatewayd.errors import EncodeError, RequestError
 from gatewayd.model import InDoubtPolicy, MessageClass, MessageState
 from gatewayd.modems.pdu import count
@@ -22,15 +23,22 @@ _NAMES_SHOWN = 20
 _CHARACTERS_ASCII, _CHARACTERS = 153, 67  # in one part of many, where only the order of magnitude matters
 
 
+_PUBLIC = Reach()
+
+
 @dataclass(frozen=True, slots=True)
 class SubmissionSettings:
-    """What the checks depend on. `home_country` "": none. `channels` may be pinned to, by name."""
+    """What the checks depend on. `home_country` "": none. `channels` may be pinned to, by name.
+
+    `reach`: which addresses callback URLs may name.
+    """
 
     home_country: str = ""
     strict_numbers: bool = False
     allow_premium: bool = False
     max_segments: int = 10
     channels: frozenset[str] = frozenset()
+    reach: Reach = _PUBLIC
     default_in_doubt: InDoubtPolicy = InDoubtPolicy.FAIL
 
 
@@ -114,6 +122,8 @@ class Submitter:
             raise RequestError("channel", f"there is no channel {submission.channel!r}; {_known(settings.channels)}")
         _check_label("campaign", submission.campaign, MAX_LABEL)
         _check_label("agent", submission.agent, MAX_LABEL)
+        if submission.callback_url is not None:
+            _check_callback(names.callback_url, submission.callback_url, settings.reach)
         if submission.client_ref is not None:
             if not submission.client_ref:
                 raise RequestError("client_ref", "is empty; leave it out if there is none")
@@ -238,6 +248,18 @@ def _check_label(field: str, value: str, limit: int) -> None:
     _check_characters(field, value)
     if not value.isprintable() and any(ord(char) < 32 or 127 <= ord(char) < 160 for char in value):
         raise RequestError(field, "has control characters in it; one line of text is expected")
+
+
+def _check_callback(field: str, url: str, reach: Reach) -> None:
+    """Refuse what could never be called. A host's name is only looked up, and its address judged, at the call."""
+    try:
+        check_url(url)
+    except ValueError as error:
+        raise RequestError(field, str(error)) from None
+    address = named_address(url)
+    refusal = reach.refusal(address) if address is not None else ""
+    if refusal:
+        raise RequestError(field, f"{refusal}, and the gateway does not call those (http.callbacks)")
 
 
 def _known(channels: frozenset[str]) -> str:

@@ -197,7 +197,12 @@ def keep(
         GatewayEvent(
             told,
             message_id=message_id,
-            data={"state": state.value, "delivery": Delivery.NONE.value, "reason": reason},
+            data={
+                "state": state.value,
+                "delivery": Delivery.NONE.value,
+                "reason": reason,
+                "segments": message.segments,
+            },
             class_=message.class_,
             state=state,
             delivery=Delivery.NONE,

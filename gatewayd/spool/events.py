@@ -86,8 +86,14 @@ def webhook_endpoint(name: str) -> str:
 
 
 def callback_endpoint(url: str) -> str:
-    """The endpoint of a message's own callback: its origin, which is up or down as a whole."""
-    parts = urlsplit(url)
+    """The endpoint of a message's own callback: its origin, which is up or down as a whole.
+
+    Never raises: it is called between the operations of a batch and its commit.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "callback:not a URL"
     return f"callback:{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
 
 

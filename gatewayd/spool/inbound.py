@@ -29,9 +29,13 @@ from gatewayd.spool.writer import Tx
 REMEMBERED_MS = 7 * 86_400_000  # an SMS centre that misses an acknowledgement repeats within days
 HELP_WITHIN_MS = 3_600_000
 HELP_AT_MOST = 3  # answers to HELP within that time: two machines must not talk for ever
+MAX_ASSEMBLIES = 50  # with one sender and reference, that a part is compared with
 
 TEXT, DATA, UNDECODABLE = "text", "data", "undecodable"
 """Kinds of inbound messages."""
+
+REOPENS_NOTHING = frozenset({"opt_out", "help", ""})
+"""Intents of texts that let no agent answer one who has opted out: probably STOP, a part of HELP, not judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +138,32 @@ class PlainIntake:
     reassembly_timeout_ms = 3_600_000
 
     def number(self, originator: str, ton: int | None) -> str:
-        return originator
+        return originator if originator.startswith("+") else ""
 
     def text(self, pieces: Sequence[Piece], total: int) -> str | None:
-        return "".join(piece.text or "" for piece in pieces)
+        return None if any(piece.text is None for piece in pieces) else "".join(piece.text or "" for piece in pieces)
 
     def judge(self, message: InboundMessage) -> Ruling:
         return Ruling()
+
+
+class CautiousIntake(PlainIntake):
+    """As much of an intake as does not fail, and no verdict: for what its rules failed on."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def number(self, originator: str, ton: int | None) -> str:
+        try:
+            return self._intake.number(originator, ton)
+        except Exception:
+            return super().number(originator, ton)
+
+    def text(self, pieces: Sequence[Piece], total: int) -> str | None:
+        try:
+            return self._intake.text(pieces, total)
+        except Exception:
+            return super().text(pieces, total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +212,7 @@ SAME = Statement(
 )
 NEW_PART = Statement(schema.inbound_parts.insert().returning(_p.id), columns=_COLUMNS)
 ASSEMBLIES = Statement(
-    select(_a.id, _a.opened_at, _a.message_id)
+    select(_a.id, _a.opened_at, _a.message_id, _a.continues)
     .where(
         _a.sim_id == bindparam("sim_id"),
         _a.originator == bindparam("originator"),
@@ -197,7 +220,8 @@ ASSEMBLIES = Statement(
         _a.concat_bits == bindparam("concat_bits"),
         _a.concat_total == bindparam("concat_total"),
     )
-    .order_by(_a.id)
+    .order_by(_a.id.desc())
+    .limit(schema.sqltext(MAX_ASSEMBLIES))
 )
 _KNOWN = select(_p.id, _p.concat_seq, _p.sent_at, _p.digest).where(_p.duplicate_of.is_(None))
 PARTS_OF = Statement(_KNOWN.where(_p.assembly_id == bindparam("assembly_id")).order_by(_p.id))
@@ -243,8 +267,11 @@ OVERDUE = Statement(
     .limit(bindparam("limit"))
 )
 NEXT_DEADLINE = Statement(select(func.min(_a.deadline_at)).where(_a.deadline_at.is_not(None)))
-FORGET = Statement(
-    delete(schema.inbound_assemblies).where(_a.opened_at < bindparam("before"), _a.deadline_at.is_(None))
+_newest = select(func.max(_a.id)).scalar_subquery()
+FORGET = Statement(  # but the newest: SQLite would give its id again, to which parts on disk belong
+    delete(schema.inbound_assemblies).where(
+        _a.opened_at < bindparam("before"), _a.deadline_at.is_(None), _a.id < _newest
+    )
 )
 FROM_THE_FUTURE = Statement(
     update(schema.inbound_assemblies)
@@ -338,8 +365,9 @@ def _place(tx: Tx, part: NewPart, digest: bytes, now: int) -> Joins | Repeats | 
                 KnownPart(part_id, seq, sent_at, bytes(content))
                 for part_id, seq, sent_at, content in tx.all(PARTS_OF, {"assembly_id": assembly_id})
             ),
+            continues,
         )
-        for assembly_id, opened_at, message_id in rows
+        for assembly_id, opened_at, message_id, continues in rows
     ]
     return place(PartToPlace(part.concat_seq, part.sent_at, digest), assemblies, now)
 
@@ -414,7 +442,7 @@ def _hand_over_assembly(tx: Tx, desk: Desk, assembly_id: int, now: int) -> Hande
 def _safely(
     tx: Tx, desk: Desk, pieces: Sequence[Row], total: int, continues: int | None, assembly_id: int | None, now: int
 ) -> HandedOver:
-    """Hand over; a text that our own rules fail on is handed over without them, and says so."""
+    """Hand over; a text that our own rules fail on is handed over without them: its intent is then ""."""
     return tx.guard(
         lambda: _hand_over(tx, desk, pieces, total, continues, assembly_id, now, judged=True),
         lambda error: _hand_over(tx, desk, pieces, total, continues, assembly_id, now, judged=False),
@@ -432,9 +460,10 @@ def _hand_over(
     *,
     judged: bool,
 ) -> HandedOver:
-    message = _message(tx, desk.intake, pieces, total, continues)
+    intake = desk.intake if judged else CautiousIntake(desk.intake)
+    message = _message(tx, intake, pieces, total, continues)
     first = pieces[0]
-    ruling = desk.intake.judge(message) if judged else Ruling()
+    ruling = intake.judge(message)
     row = tx.one(
         NEW_MESSAGE,
         {
@@ -506,8 +535,9 @@ def _act(
     contact = message.number or message.originator
     if not contact:
         return None, None
+    overtaken = optouts.left_since(tx, contact, message.sent_at, now)
     if not ruling.acts:
-        if message.kind != UNDECODABLE and ruling.intent != "opt_out":  # what is probably an opt-out reopens nothing
+        if ruling.intent not in REOPENS_NOTHING and not overtaken:
             optouts.wrote(tx, contact)
         return None, None
     said = optouts.Said(
@@ -525,6 +555,9 @@ def _act(
         inbound_id=inbound_id,
         sent_at=message.sent_at,
     )
+    if ruling.intent == "opt_in" and overtaken:  # it lay on the SIM longer than the STOP that was written after it
+        optouts.note(tx, said, now)
+        return None, None
     if ruling.intent == "help":
         tired = optouts.answered_since(tx, contact, "help", now - HELP_WITHIN_MS) >= HELP_AT_MOST
         event_id = optouts.note(tx, said, now)
@@ -537,10 +570,15 @@ def _act(
 
 
 def _reply(tx: Tx, desk: Desk, event_id: int, ruling: Ruling, now: int) -> int | None:
-    """The one answer to an event, of class system: no opt-out binds it."""
-    if ruling.reply is None:
+    """The one answer to an event, of class system: no opt-out binds it. That it fails undoes nothing else."""
+    reply = ruling.reply
+    if reply is None:
         return None
-    (message_id,) = next_ids(tx, MESSAGE, 1)
-    keep(tx, desk.book, message_id, ruling.reply, None, now)
-    optouts.confirmed(tx, event_id, message_id)
-    return message_id
+
+    def answer() -> int | None:
+        (message_id,) = next_ids(tx, MESSAGE, 1)
+        keep(tx, desk.book, message_id, reply, None, now)
+        optouts.confirmed(tx, event_id, message_id)
+        return message_id
+
+    return tx.guard(answer, lambda error: None)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gatewayd.spool import schema
@@ -127,9 +127,9 @@ class InboundReader:
             found = (await connection.execute(select(*COLUMNS).where(_i.id == inbound_id))).mappings().first()
             if found is None:
                 return None
-            statement = select(*_PART, _p.sim_id, _p.digest).where(_p.message_id == inbound_id)
+            statement = select(*_PART, _p.digest).where(_p.message_id == inbound_id)
             rows = (await connection.execute(statement.order_by(_p.concat_seq, _p.id))).mappings().all()
-            again = await _duplicates(connection, {(row["sim_id"], row["digest"]) for row in rows})
+            again = await _duplicates(connection, found["sim_id"], {bytes(row["digest"]) for row in rows})
         parts = tuple(
             PartView(**{column.name: row[column.name] for column in _PART}, duplicates=again[row["id"]]) for row in rows
         )
@@ -137,19 +137,17 @@ class InboundReader:
 
 
 async def _duplicates(
-    connection: AsyncConnection, keys: set[tuple[int, bytes]]
+    connection: AsyncConnection, sim_id: int, digests: set[bytes]
 ) -> defaultdict[int, tuple[DuplicateView, ...]]:
     """By the part they repeat. A repetition has the SIM and the octets of what it repeats: the index is on those."""
     found: defaultdict[int, tuple[DuplicateView, ...]] = defaultdict(tuple)
-    if keys:
-        statement = (
-            select(*_DUPLICATE, _p.duplicate_of)
-            .where(tuple_(_p.sim_id, _p.digest).in_(sorted(keys)), _p.duplicate_of.is_not(None))
-            .order_by(_p.id)
-            .limit(MAX_DUPLICATES)
-        )
-        for *values, duplicate_of in await connection.execute(statement):
-            found[duplicate_of] += (DuplicateView(*values),)
+    statement = (
+        select(*_DUPLICATE, _p.duplicate_of)
+        .where(_p.sim_id == sim_id, _p.digest.in_(sorted(digests)), _p.duplicate_of.is_not(None))
+        .limit(MAX_DUPLICATES)
+    )
+    for *values, duplicate_of in sorted(tuple(row) for row in await connection.execute(statement)):
+        found[duplicate_of] += (DuplicateView(*values),)
     return found
 
 

@@ -308,7 +308,8 @@ def refold(
     if was_busy and not busy:
         _release_behind(tx, book, message_id, now)
     if state != was or delivery != old_delivery:
-        _tell(tx, message_id, MessageState(was), state, Delivery(old_delivery), delivery, said, *row[17:])
+        data = {"state": state.value, "delivery": delivery.value, "reason": said, "segments": len(states)}
+        _tell(tx, message_id, MessageState(was), state, Delivery(old_delivery), delivery, data, *row[17:])
     return state
 
 
@@ -319,7 +320,7 @@ def _tell(
     state: MessageState,
     old_delivery: Delivery,
     delivery: Delivery,
-    reason: str,
+    data: Params,
     class_: str,
     callback_url: str | None,
     callback_format: str,
@@ -331,7 +332,6 @@ def _tell(
         types.append(OF_STATE[state])
     if delivery is not old_delivery and delivery in OF_DELIVERY:
         types.append(OF_DELIVERY[delivery])
-    data = {"state": state.value, "delivery": delivery.value, "reason": reason}
     for type_ in types:
         tx.notices.events.append(
             GatewayEvent(

@@ -23,6 +23,7 @@ from gatewayd.spool.moves import Owner, event, move, refold, segments_of, set_as
 from gatewayd.spool.writer import Tx
 
 GLOBAL = "global"
+CLOCKS_APART_MS = 86_400_000  # an SMS centre may have its clock or its time zone wrong
 
 
 class OptState(StrEnum):
@@ -107,6 +108,21 @@ WROTE = Statement(
     .where(_o.number == bindparam("b_number"), _o.state == schema.sqltext(OptState.OUT.value))
     .values(wrote_since=schema.sqltext(1))
 )
+BINDS_AGAIN = Statement(
+    update(schema.optouts)
+    .where(_o.number == bindparam("b_number"), _o.scope == bindparam("b_scope"))
+    .values(wrote_since=schema.sqltext(0))
+)
+LEFT_SINCE = Statement(
+    select(_e.id)
+    .where(
+        _e.number == bindparam("number"),
+        _e.intent == schema.sqltext("opt_out"),
+        _e.sent_at > bindparam("sent_at"),
+        _e.sent_at <= bindparam("until"),
+    )
+    .limit(schema.sqltext(1))
+)
 _EVENT_COLUMNS = [column.name for column in schema.optout_events.columns if column.name != "id"]
 NEW_EVENT = Statement(schema.optout_events.insert().returning(_e.id), columns=_EVENT_COLUMNS)
 HELPED = Statement(
@@ -155,7 +171,9 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What became of it. `event_id` is the evidence; `blocked`: messages that were queued to the number."""
+    """What became of it. `event_id` is the evidence; `blocked`: open messages to the number, `in_hand` of them in a
+    channel's hands.
+    """
 
     event_id: int
     number: str
@@ -180,7 +198,7 @@ def change(tx: Tx, book: LaneBook, said: Said, state: OptState, owner: Owner, no
     """Set a number's state, with its evidence; an opt-out blocks what is queued to it, in this transaction.
 
     What a channel has in its hands is called back, if its PDU was not written yet. Saying the same again is one more
-    row of evidence and changes nothing.
+    row of evidence and changes nothing, but that agents may not answer any more what was written before it.
     """
     tx.flush()
     row = tx.one(STATE_OF, {"number": said.number, "scope": said.scope})
@@ -195,6 +213,8 @@ def change(tx: Tx, book: LaneBook, said: Said, state: OptState, owner: Owner, no
         else:
             set_values = {"v_" + name: value for name, value in values.items()}
             tx.run(SET_STATE, {"b_number": said.number, "b_scope": said.scope, **set_values})
+    elif state is OptState.OUT:
+        tx.run(BINDS_AGAIN, {"b_number": said.number, "b_scope": said.scope})
     if state is OptState.OUT:
         blocked, in_hand = _block_queued(tx, book, said, owner, now)
         if blocked or in_hand:
@@ -232,6 +252,17 @@ def answered_since(tx: Tx, number: str, intent: str, since: int) -> int:
 def wrote(tx: Tx, number: str) -> None:
     """The contact wrote something that is neither STOP nor HELP: agents may answer. Decision 6."""
     tx.run(WROTE, {"b_number": number})
+
+
+def left_since(tx: Tx, number: str, sent_at: int | None, now: int) -> bool:
+    """Whether the contact opted out after it wrote what the SMS centre took at `sent_at` (epoch ms), and which came
+    later to us. A time of the SMS centre's that is yet to come is none.
+    """
+    if sent_at is None:
+        return False
+    tx.flush()
+    until = now + CLOCKS_APART_MS
+    return tx.one(LEFT_SINCE, {"number": number, "sent_at": sent_at, "until": until}) is not None
 
 
 def _evidence(tx: Tx, said: Said, prior: OptState, state: OptState, now: int) -> int:
@@ -276,8 +307,8 @@ def _block_queued(tx: Tx, book: LaneBook, said: Said, owner: Owner, now: int) ->
             partial(block, tx, book, message_id, hit, owner, now), partial(_put_aside, tx, book, message_id, now)
         )
         blocked += 1
+        in_hand += int(in_hand_here)
         if in_hand_here and in_hand_of == owner.instance:
-            in_hand += 1
             book.recalled.add(message_id)
             tx.notices.recalled = True
     return blocked, in_hand

@@ -41,7 +41,6 @@ class MessageFacts:
     campaign: str
     agent: str
     client_ref: str | None
-    segments: int
     accepted_at: int
 
 
@@ -96,7 +95,7 @@ class EventPage:
 _NEWEST = select(_counter.value).where(_counter.name == OUTBOX)
 _OUTBOX = (_o.id, _o.at, _o.type, _o.channel, _o.data, _o.message_id, _o.inbound_id, _o.optout_event_id)
 _MESSAGE = (
-    _m.to_number, getattr(_m, "class").label("class_"), _m.campaign, _m.agent, _m.client_ref, _m.segments,
+    _m.to_number, getattr(_m, "class").label("class_"), _m.campaign, _m.agent, _m.client_ref,
     _m.accepted_at,
 )  # fmt: skip
 _OPTOUT = (_e.number, _e.scope, _e.at, _e.inbound_id)
@@ -198,7 +197,6 @@ def _message(row: RowMapping) -> MessageFacts | None:
         campaign=row["m_campaign"],
         agent=row["m_agent"],
         client_ref=row["m_client_ref"],
-        segments=row["m_segments"],
         accepted_at=row["m_accepted_at"],
     )
 

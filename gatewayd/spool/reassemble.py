@@ -6,6 +6,7 @@ order, twice, hours apart and to another reading of the SIM. Source: 3GPP TS 23.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,15 +35,16 @@ class KnownPart:
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """Parts with one sender, reference and total. `message_id`: it was handed over already, without what lacks."""
+    """Parts with one sender, reference and total. `message_id`: it was handed over already, maybe without some.
+
+    `continues`: the message that was handed over without these.
+    """
 
     id: int
     opened_at: int
     message_id: int | None
     parts: tuple[KnownPart, ...]
-
-    def lacks(self, seq: int) -> bool:
-        return all(part.seq != seq for part in self.parts)
+    continues: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +75,20 @@ def place(part: NewPart, assemblies: Sequence[Assembly], now: int) -> Place:
     """Where a part belongs among the assemblies with its sender, reference and total.
 
     The waiting one that lacks it and is nearest by the SMS centre's time; a second copy with the same time is a
-    repetition; a part that lacked when its message was handed over continues that one; else a new message begins.
+    repetition, also of what was handed over; a part that lacked when its message was handed over continues that one;
+    else a new message begins.
     """
-    waiting = [assembly for assembly in assemblies if assembly.message_id is None]
-    for assembly in waiting:
+    for assembly in assemblies:
         for known in assembly.parts:
             if (known.seq, known.sent_at, known.content) == (part.seq, part.sent_at, part.content):
                 return Repeats(known.id)
+    there = _there(assemblies)
     fitting = [
-        assembly for assembly in waiting if assembly.lacks(part.seq) and _distance(part, assembly) < FAR_APART_MS
+        assembly
+        for assembly in assemblies
+        if assembly.message_id is None
+        and part.seq not in there[assembly.id]
+        and _distance(part, assembly) < FAR_APART_MS
     ]
     if fitting:
         return Joins(min(fitting, key=lambda assembly: (_distance(part, assembly), -assembly.id)).id)
@@ -89,7 +96,7 @@ def place(part: NewPart, assemblies: Sequence[Assembly], now: int) -> Place:
         assembly
         for assembly in assemblies
         if assembly.message_id is not None
-        and assembly.lacks(part.seq)
+        and part.seq not in there[assembly.id]
         and now - assembly.opened_at <= CONTINUES_WITHIN_MS
         and _distance(part, assembly) < FAR_APART_MS
     ]
@@ -113,6 +120,20 @@ def in_order(texts: Mapping[int, str], total: int, gap: str) -> str:
             pieces.append(texts[seq])
         missing = seq not in texts
     return "".join(pieces + ([gap] if missing else []))
+
+
+def _there(assemblies: Sequence[Assembly]) -> dict[int, set[int]]:
+    """The parts there are of each one's message: those that continue one another are one message."""
+    became = {assembly.message_id: assembly for assembly in assemblies if assembly.message_id is not None}
+    seqs: defaultdict[int, set[int]] = defaultdict(set)
+    there: dict[int, set[int]] = {}
+    for assembly in assemblies:
+        first = assembly
+        while first.continues is not None and first.continues in became:
+            first = became[first.continues]
+        there[assembly.id] = seqs[first.id]
+        seqs[first.id] |= {part.seq for part in assembly.parts}
+    return there
 
 
 def _distance(part: NewPart, assembly: Assembly) -> int:

@@ -272,18 +272,27 @@ def settle_pins(tx: Tx, book: LaneBook, channels: frozenset[str], owner: Owner, 
         if channel in channels:
             rows = tx.all(TO_RELEASE, {"channel": channel, "reason": reason})
             released += len(rows)
-            command, source, said = Command.RELEASE, S.HELD, f"channel {channel} is back"
+            command, source, said, left = Command.RELEASE, S.HELD, f"channel {channel} is back", ""
         else:
             rows = tx.all(TO_HOLD, {"channel": channel})
             held += len(rows)
-            command, source, said = Command.HOLD, S.QUEUED, reason
+            command, source, said, left = Command.HOLD, S.QUEUED, reason, reason
         more = more or len(rows) == STEP
         for (message_id,) in rows:
-            for segment in segments_of(tx, message_id):
-                if segment.state is source:
-                    move(tx, segment, command, now, detail=said)
-            refold(tx, book, message_id, now, owner, reason=said if command is Command.HOLD else "")
+            tx.guard(
+                partial(_settle, tx, book, message_id, source, command, said, left, now, owner),
+                partial(set_aside, tx, book, message_id, now),
+            )
     return Settled(held, released, more)
+
+
+def _settle(
+    tx: Tx, book: LaneBook, message_id: int, source: S, command: Command, said: str, left: str, now: int, owner: Owner
+) -> None:
+    for segment in segments_of(tx, message_id):
+        if segment.state is source:
+            move(tx, segment, command, now, detail=said)
+    refold(tx, book, message_id, now, owner, reason=left)
 
 
 def close_epoch(tx: Tx, owner: Owner, now: int) -> None:

@@ -201,7 +201,8 @@ def _try_candidate(
     if row is None or row[9] != lane_id:
         return None  # the hint was out of date
     class_, to, text, report, ref, policy, expires_at, planned, is_touched, _, pin, avoid = row
-    queued = [segment for segment in segments_of(tx, message_id) if segment.state is S.QUEUED]
+    segments = segments_of(tx, message_id)
+    queued = [segment for segment in segments if segment.state is S.QUEUED]
     if expires_at is not None and expires_at <= now:
         for segment in queued:
             move(tx, segment, Command.EXPIRE, now, detail="its time had passed before it could be sent")
@@ -210,6 +211,9 @@ def _try_candidate(
     hit = optouts.blocking(tx, to, MessageClass(class_))
     if hit is not None:
         optouts.block(tx, book, message_id, hit, owner, now)
+        return None
+    if any(segment.state is S.BLOCKED for segment in segments):  # START brings back no half of a text
+        _end_rest(tx, book, message_id, queued, Command.BLOCK, "an opt-out blocked other parts of it", now, owner)
         return None
     validity_s = None if expires_at is None else max(1, (expires_at - now) // 1000)
     message = Message(message_id, to, text, MessageClass(class_), bool(report), ref, validity_s)
@@ -222,9 +226,8 @@ def _try_candidate(
         return None
     if is_touched:
         if len(plan) != planned:
-            _give_up_rest(
-                tx, book, message_id, queued, f"partly sent in {planned} segments, not {len(plan)}", now, owner
-            )
+            said = f"partly sent in {planned} segments, not {len(plan)}"
+            _end_rest(tx, book, message_id, queued, Command.GIVEN_UP, said, now, owner)
             return None
     elif _comes_between(tx, message_id, to, len(plan), now, rules):
         return None
@@ -252,11 +255,18 @@ def _comes_between(tx: Tx, message_id: int, to: str, segments: int, now: int, ru
     return False
 
 
-def _give_up_rest(
-    tx: Tx, book: LaneBook, message_id: int, queued: Sequence[SegmentRow], reason: str, now: int, owner: Owner
+def _end_rest(
+    tx: Tx,
+    book: LaneBook,
+    message_id: int,
+    queued: Sequence[SegmentRow],
+    command: Command,
+    reason: str,
+    now: int,
+    owner: Owner,
 ) -> None:
     for segment in queued:
-        move(tx, segment, Command.GIVEN_UP, now, detail=reason)
+        move(tx, segment, command, now, detail=reason)
     refold(tx, book, message_id, now, owner, reason=reason)
 
 
@@ -364,7 +374,8 @@ def _conclude(tx: Tx, book: LaneBook, result: Result, owner: Owner, now: int, ru
     if hit is not None and result.outcome is not Outcome.NOT_SENT:
         optouts.shown_as_written(tx, message_id, seq, hit, now)
     if result.outcome is Outcome.SENT:
-        _sent(tx, book, line, row, result, owner, now, rules)
+        blocked = any(other.state is S.BLOCKED for other in rows)  # then why is the last thing to say about it
+        _sent(tx, book, line, row, result, owner, now, rules, None if blocked else "")
     elif result.outcome is Outcome.IN_DOUBT:
         detail = f"{result.code} {result.detail}".strip()
         into_doubt(
@@ -408,7 +419,15 @@ def finish_attempt(
 
 
 def _sent(
-    tx: Tx, book: LaneBook, line: Line, row: SegmentRow, result: Result, owner: Owner, now: int, rules: Rules
+    tx: Tx,
+    book: LaneBook,
+    line: Line,
+    row: SegmentRow,
+    result: Result,
+    owner: Owner,
+    now: int,
+    rules: Rules,
+    reason: str | None,
 ) -> None:
     message = result.claim.segment.message
     deadline = now + rules.report_wait_ms + (message.validity_s or 0) * 1000 if message.report else None
@@ -433,7 +452,7 @@ def _sent(
     if deadline is not None:
         tx.notices.at(deadline)
         reports.adopt(tx, message.id, row.seq, message.to, line.sim_id, result.ref, submitted_at, now)
-    refold(tx, book, message.id, now, owner, bind_sim_id=line.sim_id, reason="")
+    refold(tx, book, message.id, now, owner, bind_sim_id=line.sim_id, reason=reason)
 
 
 def into_doubt(

@@ -35,6 +35,7 @@ async def test_one_message_is_accepted(tmp_path: Path) -> None:
             "idm": 1,
             "state": 1,
             "state_name": "to_process",
+            "reason": "",
             "to": "+59898344484",
             "segments": 1,
             "alphabet": "gsm7",
@@ -59,7 +60,7 @@ async def test_every_field_reaches_the_spool(tmp_path: Path) -> None:
                 "report": False,
                 "campaign": "ñ",
                 "client_ref": "c",
-                "callback_url": None,
+                "callback_url": "https://app.example/sms",
             },
         )
         assert answer.status == 202
@@ -67,6 +68,7 @@ async def test_every_field_reaches_the_spool(tmp_path: Path) -> None:
         assert (row["class"], row["priority"], row["pin_channel"]) == ("alert", 9999, "sim1")
         assert (row["not_before"], row["expires_at"]) == (1_893_452_400_000, 1_893_542_400_500)
         assert (row["in_doubt"], row["report"], row["campaign"]) == ("hold", 0, "ñ")
+        assert row["callback_url"] == "https://app.example/sms"
 
 
 BAD: dict[str, tuple[Any, list[str]]] = {
@@ -79,7 +81,12 @@ BAD: dict[str, tuple[Any, list[str]]] = {
     "impossible number": ({**GOOD, "to": "+9991234567"}, ["to"]),
     "unknown field": ({**GOOD, "colour": "red"}, ["colour"]),
     "unknown fields and a bad one": ({**GOOD, "colour": 1, "priority": "high"}, ["colour", "priority"]),
-    "callback_url": ({**GOOD, "callback_url": "https://example.org/"}, ["callback_url"]),
+    "a callback of another scheme": ({**GOOD, "callback_url": "ftp://example.org/"}, ["callback_url"]),
+    "a callback to this machine": ({**GOOD, "callback_url": "http://127.0.0.1/"}, ["callback_url"]),
+    "a callback to this machine by name": ({**GOOD, "callback_url": "http://localhost:80/"}, ["callback_url"]),
+    "a callback to the clouds' metadata": ({**GOOD, "callback_url": "http://169.254.169.254/"}, ["callback_url"]),
+    "a callback with a password": ({**GOOD, "callback_url": "http://a:b@example.org/"}, ["callback_url"]),
+    "a callback of 3000 characters": ({**GOOD, "callback_url": "http://a/" + "x" * 3000}, ["callback_url"]),
     "class system": ({**GOOD, "class": "system"}, ["class"]),
     "unknown class": ({**GOOD, "class": "x"}, ["class"]),
     "priority too large": ({**GOOD, "priority": 10_000}, ["priority"]),
@@ -122,12 +129,6 @@ async def test_what_is_not_acceptable_is_named_and_nothing_is_queued(tmp_path: P
         assert (answer.status, answer.fields) == (422, fields)
         assert all(error["reason"] for error in answer.json["errors"])
         assert gate.queued() == 0
-
-
-async def test_what_is_not_built_yet_says_so(tmp_path: Path) -> None:
-    async with gateway(tmp_path) as gate:
-        answer = await gate.send(URL, json={**GOOD, "callback_url": "https://example.org/"})
-        assert answer.json["errors"] == [{"field": "callback_url", "reason": "not in this version"}]
 
 
 UNREADABLE: dict[str, tuple[bytes, str, int]] = {
@@ -425,5 +426,5 @@ async def test_the_openapi_document_has_every_route(tmp_path: Path) -> None:
         assert message["additionalProperties"] is False
         assert set(message["properties"]) == {
             "to", "text", "class", "priority", "not_before", "expires_at", "channel", "in_doubt", "report", "campaign",
-            "client_ref",
+            "client_ref", "callback_url",
         }  # fmt: skip

@@ -237,10 +237,10 @@ async def test_there_are_so_many_streams_and_no_more(tmp_path: Path) -> None:
             assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
             assert "2 streams" in answer.json["detail"]
             assert (await gate.request("HEAD", URL, key=READ)).status == 200, "this is no stream"
-        while len(hub):  # the server sees that the clients are gone
+        while hub.streams:  # the server sees that the clients are gone
             await asyncio.sleep(0.01)
         async with stream(gate):
-            assert len(hub) == 1
+            assert hub.streams == 1
 
 
 async def test_a_client_that_takes_nothing_is_cut_off_and_disturbs_nobody(tmp_path: Path) -> None:
@@ -250,11 +250,11 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_disturbs_nobody(tmp_pa
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(f"GET {URL}?after=0 HTTP/1.1\r\nHost: x\r\nX-API-Key: {READ}\r\n\r\n".encode())
         async with stream(gate) as client:
-            while len(hub) < 2:
+            while hub.streams < 2:
                 await asyncio.sleep(0.01)
             long = "x" * 1500  # its reason is in every event: they are long
             sent = 0
-            while len(hub) > 1:
+            while hub.streams > 1:
                 events = [GatewayEvent(CHANNEL, channel="sim1", data={"state": "down", "reason": long})] * 500
                 await gate.store.writer.run(lambda tx, events=events: tx.notices.events.extend(events))  # type: ignore[misc]
                 sent += len(events)

@@ -32,7 +32,6 @@ facts = st.builds(
     campaign=words,
     agent=words,
     client_ref=st.none() | words,
-    segments=st.integers(1, 255),
     accepted_at=moments,
 )
 inbounds = st.builds(
@@ -59,7 +58,8 @@ def records(draw: st.DrawFn) -> EventRecord:
     kind = draw(st.sampled_from(["message", "inbound", "optout", "channel"]))
     if kind == "message":
         state, delivery = draw(st.sampled_from(MessageState)), draw(st.sampled_from(Delivery))
-        data = {"state": state.value, "delivery": delivery.value, "reason": draw(words)}
+        segments = draw(st.integers(1, 255))
+        data = {"state": state.value, "delivery": delivery.value, "reason": draw(words), "segments": segments}
         return record(draw(st.sampled_from(MESSAGE_TYPES)), data, message=draw(facts), channel=draw(st.none() | words))
     if kind == "inbound":
         return record(INBOUND, {}, inbound=draw(inbounds))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import socket
+import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from gatewayd.config.destinations import Reach
 from gatewayd.config.webhooks import signing_key
 from gatewayd.router.endpoints import Manner
 from gatewayd.router.events import body, event_id
+from gatewayd.router.outbox import SOUND, SUSPECT
 from gatewayd.router.verdicts import BACKOFF_S
 from gatewayd.spool.events import DEAD, DONE
 from gatewayd.spool.outbox_reader import OutboxReader
+from tests.daemon import until
 from tests.router.receivers import HERE, SECRET, Got, Never, post, receiver, webhook
 from tests.spool.helpers import FakeClock, message
 
@@ -115,7 +118,8 @@ async def test_down_for_an_hour(sqlite_url: str) -> None:
         assert {each.id for each in crm.got} == {first.id}
         assert {each.body for each in crm.got} == {first.body}
         stamps = [int(each.headers["webhook-timestamp"]) for each in crm.got]
-        assert len(set(stamps)) == len(stamps)
+        assert stamps == sorted(stamps)
+        assert len(set(stamps)) > len(waits) / 2  # fresh ones; the first tries are within a second
         wait = await office.rests("crm")
         tried, up = len(crm.got), True
         office.later(wait)
@@ -127,11 +131,11 @@ async def test_down_for_an_hour(sqlite_url: str) -> None:
 async def test_first_failure_warns_and_recovery_is_told(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gatewayd.webhook")
     up = False
-    async with receiver(lambda got: 200 if up else 500) as crm, post(sqlite_url, webhook("crm", crm.url)) as office:
+    async with receiver(lambda got: 200 if up else 500) as crm, post(sqlite_url, webhook("fresh", crm.url)) as office:
         await office.event("a")
-        office.later(await office.rests("crm"))
+        office.later(await office.rests("fresh"))
         await crm.until_got(2)
-        wait, up = await office.rests("crm"), True
+        wait, up = await office.rests("fresh"), True
         office.later(wait)
         await office.settled(1)
     assert [(each.levelname, each.getMessage().split(" endpoint")[0]) for each in caplog.records] == [
@@ -180,33 +184,35 @@ async def test_one_event_that_is_not_taken_blocks_the_rest_for_seconds(sqlite_ur
 
 async def test_what_is_too_old_becomes_a_dead_letter_and_can_be_replayed(database_url: str) -> None:
     up = False
-    async with receiver(lambda got: 204 if up else 404) as crm:
-        async with post(database_url, webhook("crm", crm.url, give_up_ms=60_000)) as office:
-            await office.event(*range(600))
-            await office.rests("crm")
-            office.clock.ms += 59_000
-            await office.event("young")
-            office.later(1_000)
-            dead = await office.settled(600, "dead")
-            assert dead[0].error == "HTTP 404 Not Found"
-            assert dead[1].error.startswith("not tried any more, for the endpoint has failed all the time: HTTP 404")
-            print([(d.id,d.state,d.error,d.created_at) for d in await office.log()][-3:], office.clock.ms)
-            (left,) = await office.log("pending")
-            assert left.outbox_id == 601
-            wait, tried, up = await office.rests("crm"), len(crm.got), True
-            count, following = await office.outbox.replay("uid 0", DEAD, endpoint="webhook:crm")
-            assert (count, following) == (500, dead[499].id)
-            count, following = await office.outbox.replay("uid 0", DEAD, endpoint="webhook:crm", after=following)
-            assert (count, following) == (100, None)
-            assert len(crm.got) == tried  # it is left alone until its time has come
-            office.later(wait)
-            await crm.until_got(tried + 601)
-            assert reasons(crm.got[tried:]) == [*map(str, range(600)), "young"]
-            await office.settled(601)
-            assert await office.outbox.replay("uid 0", DONE, ids=[dead[3].id], endpoint="webhook:other") == (0, None)
-            assert await office.outbox.replay("uid 0", DONE, ids=[dead[3].id]) == (1, None)
-            await crm.until_got(tried + 602)
-            assert reasons(crm.got[-1:]) == ["3"]
+    async with (
+        receiver(lambda got: 204 if up else 404) as crm,
+        post(database_url, webhook("crm", crm.url, give_up_ms=60_000)) as office,
+    ):
+        await office.event(*range(600))
+        office.clock.ms += 30_000
+        await office.event("young")
+        for tries, least in (2, 0), (3, 0), (4, 30):
+            office.later(max(await office.rests("crm"), least))
+            await crm.until_got(tries)
+        dead = await office.settled(600, "dead")
+        assert dead[0].error == "HTTP 404 Not Found"
+        assert dead[1].error.startswith("not tried any more, for the endpoint has failed all the time: HTTP 404")
+        (left,) = await office.log("pending")
+        assert left.outbox_id == 601
+        wait, tried, up = await office.rests("crm"), len(crm.got), True
+        count, following = await office.outbox.replay("uid 0", DEAD, endpoint="webhook:crm")
+        assert (count, following) == (500, dead[499].id)
+        count, following = await office.outbox.replay("uid 0", DEAD, endpoint="webhook:crm", after=following)
+        assert (count, following) == (100, None)
+        assert len(crm.got) == tried  # it is left alone until its time has come
+        office.later(wait)
+        await crm.until_got(tried + 601)
+        assert reasons(crm.got[tried:]) == [*map(str, range(600)), "young"]
+        await office.settled(601)
+        assert await office.outbox.replay("uid 0", DONE, ids=[dead[3].id], endpoint="webhook:other") == (0, None)
+        assert await office.outbox.replay("uid 0", DONE, ids=[dead[3].id]) == (1, None)
+        await crm.until_got(tried + 602)
+        assert reasons(crm.got[-1:]) == ["3"]
 
 
 async def test_what_is_pending_survives_a_crash_with_its_id(database_url: str) -> None:
@@ -271,58 +277,78 @@ async def test_no_redirect_is_followed(sqlite_url: str) -> None:
 
 
 async def test_endless_and_stalled_answers_are_bounded(sqlite_url: str) -> None:
-    stalled = asyncio.Event()
+    """The status is the answer; what follows is read no further than 64 KiB, and no longer than a call may take."""
+    calls: list[bytes] = []
+    cut_off = asyncio.Event()
 
-    async def endless(got: Got) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request_of[got.id])
-        if got.json["data"]["reason"] == "stalls":
-            await stalled.wait()
-        while True:
-            await response.write(bytes(8192))
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls.append(await reader.readuntil(b"}}"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        try:
+            while b"stalls" not in calls[-1]:
+                writer.write(bytes(65536))
+                await writer.drain()
+            await reader.read()  # until the caller hangs up
+        except ConnectionError:
+            pass
+        finally:
+            cut_off.set()
+            writer.close()
 
-    request_of: dict[str, web.Request] = {}
-    async with receiver(endless) as crm:
-        handle = crm.handle
-
-        async def noting(request: web.Request) -> web.StreamResponse:
-            request_of[request.headers["webhook-id"]] = request
-            return await handle(request)
-
-        crm.handle = noting  # type: ignore[method-assign]
-        async with receiver() as front:
-            front.answer = lambda got: 200
-        server = web.Server(noting)
-        runner = web.ServerRunner(server, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-        async with post(sqlite_url, webhook("crm", url, timeout_s=0.5)) as office:
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with post(sqlite_url, webhook("crm", url, timeout_s=1.0)) as office:
             await office.event("floods", "stalls", "floods")
-            done = await office.settled(3)
-            assert [each.status for each in done] == [200] * 3
-        stalled.set()
-        await runner.cleanup()
+            assert [each.status for each in await office.settled(3)] == [200] * 3
+            assert len(calls) == 3
+            await cut_off.wait()
+
+
+async def test_what_cannot_be_written_down_is_not_told_again_and_again(sqlite_url: str) -> None:
+    """While the disk is full: what was delivered waits to be noted, and nothing goes out twice."""
+    async with receiver() as crm, post(sqlite_url, webhook("crm", crm.url)) as office:
+        never = Never()
+        crm.answer = never
+        await office.event("a", "b")
+        await crm.until_got(1)
+        blocker = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+        blocker.execute("PRAGMA busy_timeout = 5000")
+        blocker.execute("BEGIN IMMEDIATE")  # the writer's patience (5 s) runs out: SpoolError
+        never.released.set()
+
+        async def refused() -> bool:
+            return office.store.writer.stats.failures > 0
+
+        try:
+            await until(refused)
+        finally:
+            blocker.execute("ROLLBACK")
+            blocker.close()
+        await office.settled(2)
+        assert reasons(crm.got) == ["a", "b"]
 
 
 async def test_the_test_event(sqlite_url: str) -> None:
     up = False
-    async with receiver(lambda got: 200 if up else 500) as crm:
-        async with post(sqlite_url, webhook("crm", crm.url, key=signing_key("sesame"))) as office:
-            await office.event("a")
-            await office.rests("crm")
-            assert await office.outbox.test("nobody") is None
-            answer = await office.outbox.test("crm")
-            assert answer is not None
-            assert (answer.status, answer.error) == (500, "HTTP 500 Internal Server Error")
-            up = True
-            answer = await office.outbox.test("crm")
-            assert answer is not None
-            assert (answer.status, answer.error) == (200, "")
-            assert crm.got[2].json["type"] == "webhook.test"
-            assert "webhook-signature" in crm.got[2].headers
-            await office.settled(1)  # without waiting for its time: the endpoint works again
-            assert [each.json["type"] for each in crm.got[3:]] == ["channel.state"]
+    async with (
+        receiver(lambda got: 200 if up else 500) as crm,
+        post(sqlite_url, webhook("crm", crm.url, key=signing_key("sesame"))) as office,
+    ):
+        await office.event("a")
+        await office.rests("crm")
+        assert await office.outbox.test("nobody") is None
+        answer = await office.outbox.test("crm")
+        assert answer is not None
+        assert (answer.status, answer.error) == (500, "HTTP 500 Internal Server Error")
+        up = True
+        answer = await office.outbox.test("crm")
+        assert answer is not None
+        assert (answer.status, answer.error) == (200, "")
+        assert crm.got[2].json["type"] == "webhook.test"
+        assert "webhook-signature" in crm.got[2].headers
+        await office.settled(1)  # without waiting for its time: the endpoint works again
+        assert [each.json["type"] for each in crm.got[3:]] == ["channel.state"]
 
 
 async def test_callbacks_are_in_order_for_each_message_and_one_bad_url_blocks_no_other(database_url: str) -> None:
@@ -389,29 +415,37 @@ async def test_many_hosts_that_hang_keep_no_good_one_waiting(sqlite_url: str) ->
     never = Never()
 
     async def by_host(got: Got) -> int:
-        return 200 if got.headers["Host"].startswith("127.0.0.1:") else await never(got)
+        if got.headers["Host"].startswith("127.0.0.1:"):
+            return 200
+        await never(got)
+        return 503
 
-    async with receiver(by_host, host="0.0.0.0") as app:
-        async with post(sqlite_url, webhook("crm", f"http://127.0.0.1:{app.port}/crm")) as office:
-            office.configure(
-                webhook("crm", f"http://127.0.0.1:{app.port}/crm", events=("channel.*",)),
-                callbacks=Manner(reach=HERE, timeout_s=0.3),
-            )
-            hosts = [f"127.0.{number // 250 + 1}.{number % 250 + 1}" for number in range(300)]
-            await office.spool.accept(
-                *(message(f"+59898{n:06}", callback_url=f"http://{host}:{app.port}/") for n, host in enumerate(hosts))
-            )
-            await app.until(lambda: app.now >= 40)
-            await office.event("a")
-            await app.until(lambda: any(each.path == "/crm" for each in app.answered))
-            assert len(app.got) < 300  # the webhook did not wait for them
-            await app.until(lambda: len(app.got) >= 301)
-            assert app.busy <= 48 + 16 + 1
-            # Those that hang have a few places of their own now: one that answers has its turn at once.
-            office.later(2)
-            await office.spool.accept(message("+59899000000", callback_url=f"http://127.0.0.1:{app.port}/good"))
-            await app.until(lambda: any(each.path == "/good" for each in app.answered))
-            never.released.set()
+    async with receiver(by_host, host="0.0.0.0") as app, post(sqlite_url) as office:
+        here = f"http://127.0.0.1:{app.port}"
+        office.configure(webhook("crm", f"{here}/crm", events=("channel.*",)))
+        hosts = [f"127.0.{number // 250 + 1}.{number % 250 + 1}" for number in range(300)]
+        await office.spool.accept(
+            *(message(f"+59898{n:06}", callback_url=f"http://{host}:{app.port}/") for n, host in enumerate(hosts))
+        )
+        await app.until(lambda: app.now == SOUND)
+        await office.event("a")
+        await app.until(lambda: any(each.path == "/crm" for each in app.answered))
+        assert app.now == SOUND  # they hang on, and no others of them are called
+        never.released.set()
+
+        async def all_failed() -> bool:
+            return office.outbox.failing_callbacks() == 300
+
+        await until(all_failed)
+        assert app.busy <= SOUND + 1
+        # Those that failed have a few places of their own now: one that answers has its turn at once.
+        never.released.clear()
+        office.later(2)
+        await app.until(lambda: app.now == SUSPECT)
+        await office.spool.accept(message("+59899000000", callback_url=f"{here}/good"))
+        await app.until(lambda: any(each.path == "/good" for each in app.answered))
+        assert app.now == SUSPECT
+        never.released.set()
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import sqlite3
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gatewayd.model import Message, Outcome, Retry, Segment, SimIdentity
+from gatewayd.model import Message, Outcome, Retry, Segment, SimIdentity, StoredPdu
+from gatewayd.modems.channel import Received
+from gatewayd.modems.pdu import Address, Alphabet, Deliver, Timestamp, UserData, split
+from gatewayd.router.inbound import Inbound
+from gatewayd.router.intake import Intake, IntakeSettings
+from gatewayd.router.optout import load_packs
 from gatewayd.spool.accept import NewMessage
 from gatewayd.spool.engine import Database, SqliteDatabase, Statement, open_database
+from gatewayd.spool.events import Subscription
+from gatewayd.spool.inbound import Intake as IntakeProtocol
+from gatewayd.spool.migrate import migrate
 from gatewayd.spool.store import Store
 from gatewayd.spool.work import Claim, Line, Result, Rules, Want
 from gatewayd.spool.writer import Notices, Tx
 
 START_MS = 1_790_000_000_000
+PACKS = load_packs()
+TIMEOUT_MS = 3_600_000
+CONTACT = "+59898344484"
 
 
 @dataclass
@@ -98,19 +111,104 @@ def want(line: Line) -> Want:
     return Want(lambda lane: lane.open_to(line.channel, line.sim_id), plan)
 
 
+def intake(**settings: Any) -> Intake:
+    """The router's intake, of a gateway in Uruguay that says its name."""
+    values = {"packs": PACKS, "home_country": "UY", "name": "ACME", "contact": "help@acme.example"}
+    return Intake(IntakeSettings(**{"reassembly_timeout_ms": TIMEOUT_MS, **values, **settings}))
+
+
+def pdus(
+    text: str,
+    sender: str | Address = CONTACT,
+    *,
+    at_ms: int = START_MS,
+    ref: int = 7,
+    bits: int = 8,
+    alphabet: Alphabet | None = None,
+) -> list[str]:
+    """What the network delivers of a text: its PDUs in hex, taken by the SMS centre at `at_ms`."""
+    parts = split(text, concat_ref=ref, ref_bits=bits, alphabet=alphabet)
+    return [pdu(part, sender, at_ms=at_ms) for part in parts]
+
+
+def pdu(content: UserData, sender: str | Address = CONTACT, *, at_ms: int | None = START_MS) -> str:
+    """One delivered PDU in hex, without an SMS centre's address."""
+    address = Address.to_send(sender) if isinstance(sender, str) else sender
+    scts = None if at_ms is None else Timestamp(at_ms // 1000)
+    return "00" + Deliver(address, content, scts).encode().hex().upper()
+
+
+class Sim:
+    """A SIM whose memory is read: each reading is a listing of its own, as the modem's inbox makes them."""
+
+    def __init__(self, spool: Spool, channel: str = "m0", sim_id: int = 1, name: str = "s") -> None:
+        self._spool = spool
+        self._channel, self._sim_id, self._name = channel, sim_id, name
+        self._listings = 0
+
+    async def read(self, *found: str) -> None:
+        """One listing that finds these PDUs, one after the other."""
+        self._listings += 1
+        await self.again(f"{self._name}-{self._listings}", *found)
+
+    async def again(self, listing: str, *found: str) -> None:
+        for index, raw in enumerate(found):
+            received = Received(StoredPdu(raw, None, listing, "SM", index), _acknowledge)
+            await Inbound(self._spool.store)(self._channel, self._sim_id, received)
+
+    async def says(self, text: str, sender: str | Address = CONTACT, **fields: Any) -> None:
+        """A text comes in, in one listing of its own."""
+        await self.read(*pdus(text, sender, **{"at_ms": self._spool.clock.ms, **fields}))
+
+
+async def _acknowledge() -> None:
+    pass
+
+
 @asynccontextmanager
 async def open_spool(
-    url: str, instance: str = "gw1", clock: FakeClock | None = None, **rules: Any
+    url: str,
+    instance: str = "gw1",
+    clock: FakeClock | None = None,
+    *,
+    intake: IntakeProtocol | None = None,
+    subscriptions: Sequence[Subscription] = (),
+    **rules: Any,
 ) -> AsyncIterator[Spool]:
     """A store on `url`, closed at the end."""
     database = open_database(url)
     spool = Spool(None, clock or FakeClock(), database)  # type: ignore[arg-type]
-    spool.store = Store(database, instance, spool.clock, Rules(**rules), on_commit=spool.notices.append)
+    spool.store = Store(
+        database,
+        instance,
+        spool.clock,
+        Rules(**rules),
+        intake=intake,
+        subscriptions=subscriptions,
+        on_commit=spool.notices.append,
+    )
     await spool.store.open()
     try:
         yield spool
     finally:
         await spool.store.close()
+
+
+class _Copies:
+    """Spools that were migrated once: what a property test opens a hundred times."""
+
+    template: bytes = b""
+
+
+def ready_sqlite(folder: Path) -> str:
+    """The URL of an SQLite spool that is migrated already."""
+    if not _Copies.template:
+        made = open_database(f"sqlite:///{folder}/template.db")
+        migrate(made)
+        _Copies.template = (folder / "template.db").read_bytes()
+    path = folder / f"{uuid.uuid4().hex}.db"
+    path.write_bytes(_Copies.template)
+    return f"sqlite:///{path}"
 
 
 class LosesAnswers:
