@@ -33,8 +33,11 @@ SUBSCRIBERS = (
 )
 
 
-async def demo(*, modems: int, port: int, latency_ms: float, interval_s: float) -> int:
-    """Run until SIGTERM or Ctrl-C; everything is removed at the end. Returns the exit status."""
+async def demo(*, modems: int, port: int, latency_ms: float, interval_s: float, webhook: str = "") -> int:
+    """Run until SIGTERM or Ctrl-C; everything is removed at the end. Returns the exit status.
+
+    `webhook`: a URL that is told of every event; "": none.
+    """
     with tempfile.TemporaryDirectory(prefix="gatewayd-demo-") as folder:
         directory = Path(folder)
         async with simulator_process(
@@ -44,7 +47,7 @@ async def demo(*, modems: int, port: int, latency_ms: float, interval_s: float) 
             report_delay_ms=1500,
             number_base=NUMBER_BASE,
         ) as simulator:
-            config = _config(directory, simulator, modems, _free(port), interval_s)
+            config = _config(directory, simulator, modems, _free(port), interval_s, webhook)
             control = config.gateway.control_socket
 
             def ready(address: str) -> None:
@@ -59,7 +62,9 @@ async def demo(*, modems: int, port: int, latency_ms: float, interval_s: float) 
                     link.unlink()
 
 
-def _config(directory: Path, simulator: SimulatorProcess, modems: int, port: int, interval_s: float) -> Config:
+def _config(
+    directory: Path, simulator: SimulatorProcess, modems: int, port: int, interval_s: float, webhook: str
+) -> Config:
     return parse(
         yaml.safe_dump(
             {
@@ -71,6 +76,8 @@ def _config(directory: Path, simulator: SimulatorProcess, modems: int, port: int
                 },
                 "spool": {"url": f"sqlite:///{directory}/spool.db"},
                 "http": {"listen": f"127.0.0.1:{port}", "trusted_networks": ["127.0.0.0/8"]},
+                "inbound": {"optout": {"name": "Demo", "contact": "099 000 001"}},
+                "webhooks": [{"name": "demo", "url": webhook, "allow_private": True}] if webhook else [],
                 "channels": [
                     {
                         "name": f"sim{i}",
@@ -136,6 +143,8 @@ def _welcome(address: str, modems: int, control: Path) -> None:
     )
     print("and see what became of it:\n")
     print(f"    {program} explain 1\n    {program} messages\n    {program} channels\n")
+    print("What comes back is in `messages --inbound` and in the stream of events:\n")
+    print(f"    {program} messages --inbound\n    curl -N http://{address}/api/v1/events\n")
     print("The emulated subscribers, by the end of their number:\n")
     for number, what in SUBSCRIBERS:
         print(f"    {number}  {what}")

@@ -92,6 +92,7 @@ def demo(
         float, typer.Option(metavar="MS", min=0, help="How long the emulated network takes for a message.")
     ] = 300,
     interval: Annotated[float, typer.Option(metavar="S", min=0, help="Seconds between two messages of a modem.")] = 0,
+    webhook: Annotated[str, typer.Option(metavar="URL", help="Tell this endpoint of every event.")] = "",
 ) -> None:
     """Run with emulated modems: nothing to configure.
 
@@ -101,7 +102,9 @@ def demo(
     from gatewayd.modems.simulator.control import SimulatorError
 
     try:
-        status = asyncio.run(run_demo(modems=modems, port=port, latency_ms=latency_ms, interval_s=interval))
+        status = asyncio.run(
+            run_demo(modems=modems, port=port, latency_ms=latency_ms, interval_s=interval, webhook=webhook)
+        )
     except (ConfigError, SimulatorError, OSError) as error:
         typer.echo(f"the demo cannot run: {error}", err=True)
         raise typer.Exit(EXIT_CANNOT_START) from None

@@ -8,7 +8,7 @@ from gatewayd.spool import schema
 from gatewayd.spool.engine import Statement
 from gatewayd.spool.writer import Tx
 
-MESSAGE, OUTBOX = "message", "outbox"
+MESSAGE, OUTBOX, RECEIVED = "message", "outbox", "inbound"
 
 NEXT_IDS = Statement(
     update(schema.counters)

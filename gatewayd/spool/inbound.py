@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, delete, func, null, select, update
 
 from gatewayd.spool import optouts, schema
 from gatewayd.spool.accept import NewMessage, keep
-from gatewayd.spool.counters import MESSAGE, next_ids
+from gatewayd.spool.counters import MESSAGE, RECEIVED, next_ids
 from gatewayd.spool.engine import Row, Statement, storable
 from gatewayd.spool.events import INBOUND, GatewayEvent
 from gatewayd.spool.lanes import LaneBook
@@ -201,7 +201,6 @@ class Desk:
 
 _p = schema.inbound_parts.c
 _a = schema.inbound_assemblies.c
-_i = schema.inbound_messages.c
 _COLUMNS = [column.name for column in schema.inbound_parts.columns if column.name not in {"id", "message_id"}]
 _GIVEN = [name for name in _COLUMNS if name not in {"received_at", "digest", "duplicate_of", "assembly_id"}]
 
@@ -248,8 +247,7 @@ PIECES_OF = Statement(
 )
 PIECE = Statement(_PIECES.where(_p.id == bindparam("id")))
 NEW_MESSAGE = Statement(
-    schema.inbound_messages.insert().returning(_i.id),
-    columns=[column.name for column in schema.inbound_messages.columns if column.name != "id"],
+    schema.inbound_messages.insert(), columns=[column.name for column in schema.inbound_messages.columns]
 )
 BELONGS = Statement(
     update(schema.inbound_parts).where(_p.id == bindparam("b_id")).values(message_id=bindparam("v_message_id"))
@@ -267,11 +265,8 @@ OVERDUE = Statement(
     .limit(bindparam("limit"))
 )
 NEXT_DEADLINE = Statement(select(func.min(_a.deadline_at)).where(_a.deadline_at.is_not(None)))
-_newest = select(func.max(_a.id)).scalar_subquery()
-FORGET = Statement(  # but the newest: SQLite would give its id again, to which parts on disk belong
-    delete(schema.inbound_assemblies).where(
-        _a.opened_at < bindparam("before"), _a.deadline_at.is_(None), _a.id < _newest
-    )
+FORGET = Statement(
+    delete(schema.inbound_assemblies).where(_a.opened_at < bindparam("before"), _a.deadline_at.is_(None))
 )
 FROM_THE_FUTURE = Statement(
     update(schema.inbound_assemblies)
@@ -464,9 +459,11 @@ def _hand_over(
     message = _message(tx, intake, pieces, total, continues)
     first = pieces[0]
     ruling = intake.judge(message)
-    row = tx.one(
+    (inbound_id,) = next_ids(tx, RECEIVED, 1)
+    tx.run(
         NEW_MESSAGE,
         {
+            "id": inbound_id,
             "at": now,
             "received_at": message.received_at,
             "channel": message.channel,
@@ -489,8 +486,6 @@ def _hand_over(
             "rule": storable(ruling.rule),
         },
     )
-    assert row is not None
-    inbound_id = int(row[0])
     if assembly_id is None:
         tx.run(BELONGS, {"b_id": first[0], "v_message_id": inbound_id})
     else:

@@ -240,7 +240,8 @@ def late_result(
     if not rows:
         return None
     message_id, seq = rows[0][:2]
-    segment = segments_of(tx, message_id)[seq - 1]
+    segments = segments_of(tx, message_id)
+    segment = segments[seq - 1]
     message = tx.one(RECIPIENT, {"id": message_id})
     assert message is not None
     deadline = now + report_wait_ms if message[1] else None
@@ -249,7 +250,8 @@ def late_result(
     if deadline is not None:
         tx.notices.at(deadline)
     adopt(tx, message_id, seq, message[0], sim_id, ref, segment.submitted_at or now, now)
-    refold(tx, book, message_id, now, owner, reason="")
+    blocked = any(other.state is S.BLOCKED for other in segments)  # why, is what there is to say of it
+    refold(tx, book, message_id, now, owner, reason=None if blocked else "")
     return int(message_id)
 
 

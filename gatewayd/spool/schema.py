@@ -322,12 +322,13 @@ inbound_assemblies = Table(
           postgresql_where=text("deadline_at IS NOT NULL")),
     Index("ix_inbound_assemblies_opened", "opened_at"),
     Index("ix_inbound_assemblies_message", "message_id"),
+    sqlite_autoincrement=True,  # parts keep naming an assembly that is forgotten
 )  # fmt: skip
 
 inbound_messages = Table(
     "inbound_messages",
     metadata,
-    Column("id", Id, primary_key=True),  # in the order they were handed over
+    Column("id", Id, primary_key=True, autoincrement=False),  # of a counter: the order they were handed over in
     Column("at", Ms, nullable=False),  # when it was handed over
     Column("received_at", Ms, nullable=False),  # its first part
     Column("channel", Text, nullable=False),
@@ -349,7 +350,6 @@ inbound_messages = Table(
     Column("tier", Text, nullable=False, server_default=""),
     Column("rule", Text, nullable=False, server_default=""),
     Index("ix_inbound_messages_number", "number", "id"),
-    sqlite_autoincrement=True,
 )
 
 optouts = Table(

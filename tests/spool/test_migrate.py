@@ -176,3 +176,15 @@ def test_a_schema_from_the_future_is_refused(database_url: str) -> None:
     _make(database_url, "0002", [], statements=("UPDATE alembic_version SET version_num = '9999'",))
     with pytest.raises(SpoolError, match="newer than this gatewayd"):
         migrate.migrate(open_database(database_url))
+
+
+async def test_two_long_texts_of_0001_with_one_reference_are_two(database_url: str) -> None:
+    """References of 8 bits come round within weeks."""
+    said = [("one ", 1), ("two ", 1), ("uno", 2), ("dos", 2), ("three ", 1)]
+    _make(database_url, "0001", [_part(n, text_, **_of(7, 2, seq)) for n, (text_, seq) in enumerate(said, start=1)])
+    async with open_spool(database_url, intake=intake()) as spool:
+        await spool.store.advance()
+        i = schema.inbound_messages.c
+        rows = await spool.rows(select(i.text, i.parts, i.parts_total).order_by(i.id))
+        assert rows == [("one uno", 2, 2), ("two dos", 2, 2), ("three […]", 1, 2)]
+        assert await spool.rows(select(schema.inbound_assemblies.c.continues).distinct()) == [(None,)]

@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.Column("message_id", sa.BigInteger(), nullable=True),
         sa.Column("continues", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
     )
     op.create_index(
         "ix_inbound_assemblies_deadline",
@@ -71,7 +72,7 @@ def upgrade() -> None:
     op.create_index("ix_inbound_assemblies_message", "inbound_assemblies", ["message_id"], unique=False)
     op.create_table(
         "inbound_messages",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("received_at", sa.BigInteger(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
@@ -93,7 +94,6 @@ def upgrade() -> None:
         sa.Column("tier", sa.Text(), server_default="", nullable=False),
         sa.Column("rule", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("id"),
-        sqlite_autoincrement=True,
     )
     op.create_index("ix_inbound_messages_number", "inbound_messages", ["number", "id"], unique=False)
     op.create_table(
@@ -188,7 +188,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 1"),
         postgresql_where=sa.text("state = 1"),
     )
-    op.execute("INSERT INTO counters (name, value) VALUES ('outbox', 0)")
+    op.execute("INSERT INTO counters (name, value) VALUES ('outbox', 0), ('inbound', 0)")
     _take_over_parts()
 
 
@@ -196,21 +196,30 @@ def _take_over_parts() -> None:
     """What was received by 0001 and handed to nobody: the first upkeep finds it overdue, and hands it over."""
     waiting = "message_id IS NULL AND duplicate_of IS NULL"
     columns = "sim_id, originator, concat_ref, concat_bits, concat_total"
-    op.execute(
-        f"INSERT INTO inbound_assemblies ({columns}, opened_at, deadline_at) "
-        f"SELECT {columns}, MIN(received_at), 0 FROM inbound_parts WHERE {waiting} AND concat_total IS NOT NULL "
-        f"GROUP BY {columns}"
+    # References come round: the n-th part with a number is of the n-th message. `continues` holds n meanwhile.
+    numbered = (
+        f"(SELECT id, received_at, {columns}, "
+        f"ROW_NUMBER() OVER (PARTITION BY {columns}, concat_seq ORDER BY id) AS nth "
+        f"FROM inbound_parts WHERE {waiting} AND concat_total IS NOT NULL) n"
     )
+    same = " AND ".join(f"a.{column} = n.{column}" for column in columns.split(", "))
+    op.execute(
+        f"INSERT INTO inbound_assemblies ({columns}, continues, opened_at, deadline_at) "
+        f"SELECT {columns}, nth, MIN(received_at), 0 FROM {numbered} GROUP BY {columns}, nth ORDER BY MIN(id)"
+    )
+    op.execute(
+        "UPDATE inbound_parts SET assembly_id = x.assembly_id FROM (SELECT n.id, a.id AS assembly_id "
+        f"FROM {numbered} JOIN inbound_assemblies a ON {same} AND a.continues = n.nth) x WHERE inbound_parts.id = x.id"
+    )
+    op.execute("UPDATE inbound_assemblies SET continues = NULL")
     op.execute(  # a text of one part: an assembly of its own, by a reference nobody else can have
         f"INSERT INTO inbound_assemblies ({columns}, opened_at, deadline_at) "
         f"SELECT sim_id, originator, -id, 0, 1, received_at, 0 FROM inbound_parts "
         f"WHERE {waiting} AND concat_total IS NULL ORDER BY id"
     )
     op.execute(
-        "UPDATE inbound_parts SET assembly_id = (SELECT a.id FROM inbound_assemblies a "
-        "WHERE a.sim_id = inbound_parts.sim_id AND a.originator = inbound_parts.originator "
-        "AND a.concat_ref = COALESCE(inbound_parts.concat_ref, -inbound_parts.id) "
-        "AND a.concat_bits = COALESCE(inbound_parts.concat_bits, 0) "
-        "AND a.concat_total = COALESCE(inbound_parts.concat_total, 1)) "
-        f"WHERE {waiting}"
+        "UPDATE inbound_parts SET assembly_id = (SELECT a.id FROM inbound_assemblies a WHERE a.concat_bits = 0 "
+        "AND a.sim_id = inbound_parts.sim_id AND a.originator = inbound_parts.originator "
+        "AND a.concat_ref = -inbound_parts.id) "
+        f"WHERE {waiting} AND concat_total IS NULL"
     )
