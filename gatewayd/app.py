@@ -54,7 +54,7 @@ class _WriterHeart:
 
     async def beat(self) -> None:
         try:
-            await self.store.writer.run(lambda tx: None)
+            await self.store.writer.run(lambda tx: None, urgent=True)  # however much waits to be written
         except SpoolError as error:
             log.debug("the writer answers: %s", error)
 
@@ -130,8 +130,20 @@ class Daemon:
     async def stop(self) -> None:
         """Refuse new work, let the channels finish what they have in hand, close everything; bounded in time."""
         self._draining = True
-        async with self._reloading:
-            await self._end(self._config.gateway.shutdown_timeout_s)
+        drain_s = self._config.gateway.shutdown_timeout_s
+        until = asyncio.get_running_loop().time() + drain_s
+        self._dispatcher.claim_nothing_more()
+        ours = False
+        try:  # a reload that is under way drains what it removes within the same bound
+            async with asyncio.timeout(drain_s + LAST_CALLS_S):
+                ours = await self._reloading.acquire()
+        except TimeoutError:
+            log.warning("a reload is under way and does not come to an end; it is cut off")
+        try:
+            await self._end(max(0.0, until - asyncio.get_running_loop().time()))
+        finally:
+            if ours:
+                self._reloading.release()
 
     async def reload(self, config: Config) -> list[str]:
         """Work by another configuration; returns what changed. Raises ConfigError: all stays as it was.
@@ -149,12 +161,18 @@ class Daemon:
             self._outbox.configure(webhooks, callbacks)
             self._submitter.settings = wiring.submission_settings(config)
             self._context.settings = settings = wiring.http_settings(config)
-            self._context.authenticator.configure(settings.trusted_networks, settings.trusted_proxies)
+            self._context.authenticator.configure(
+                settings.trusted_networks, settings.trusted_proxies, settings.host_names
+            )
             if not self._server.reload_tls(settings.tls):
                 changes.append("http.tls: NOT taken, see above")
             await self._change_channels(_enabled(before), _enabled(config))
-            await self._settle_pins()
             self._show()
+            try:
+                await self._settle_pins()
+            except SpoolError as error:
+                log.warning("what is pinned to channels that came or went is not held or released yet: %s", error)
+                changes.append("messages pinned to channels: NOT yet held or released, reload once more")
             return changes + [f"{key}: takes effect at the next start" for key in later]
 
     async def _change_channels(self, before: dict[str, ChannelConfig], after: dict[str, ChannelConfig]) -> None:
@@ -194,6 +212,7 @@ class Daemon:
             log.warning("the clean stop could not be noted: %s", error)
 
     def _committed(self, notices: Notices) -> None:
+        self._dispatcher.committed(notices)  # first: no wake-up is lost, whatever the rest comes to
         metrics.observe(notices.events)
         for event in notices.events:
             if event.class_ is not None and event.type not in SAID_BY_SEGMENT and event.state is not None:
@@ -208,7 +227,6 @@ class Daemon:
             self._outbox.look_again()
         elif notices.endpoints:
             self._outbox.notify(notices.endpoints)
-        self._dispatcher.committed(notices)
 
     def _hearts(self) -> Sequence[Heart]:
         return [_WriterHeart(self._store), *map(task_heart, self._dispatcher.tasks())]

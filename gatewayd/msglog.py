@@ -356,9 +356,11 @@ def access(method: str, path: str, status: int, took_ms: float, caller: str, rem
     """An HTTP request was answered.
 
     `path` is the route's template (`/api/v1/messages/{idm}`), never the query, which may hold secrets and numbers;
-    `caller` the name of the key, `size` the octets of the answer's body. What probes ask all day is DEBUG.
+    `caller` the name of the key, `size` the octets of the answer's body. What probes ask all day is DEBUG; a 503 is no
+    news: whoever is the cause of it has said so.
     """
-    level = logging.DEBUG if path in _PROBES and status < 400 else logging.WARNING if status >= 500 else logging.INFO
+    bad = status >= 500 and status != 503
+    level = logging.DEBUG if path in _PROBES and status < 400 else logging.WARNING if bad else logging.INFO
     fields: Fields = {"method": method, "path": path, "status": status, "took_ms": round(took_ms, 1)}
     fields |= {"by": caller or None, "remote": remote or None, "size": size}
     _say(level, "http.request", "request", fields, logger=_access)

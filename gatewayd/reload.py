@@ -22,9 +22,21 @@ AT_START = (
 
 
 def differences(before: Config, after: Config) -> list[str]:
-    """The key paths whose values differ, but for those that need a restart; items of lists by their names."""
-    found = [path for path in _different(_flat(before), _flat(after)) if path not in AT_START]
-    return list(dict.fromkeys(_shown(path) for path in found))
+    """The key paths whose values differ, but for those that need a restart; items of lists by their names, and one that
+    came or went in one line.
+    """
+    old, new = _flat(before), _flat(after)
+    items = {_item(path) for path in old}, {_item(path) for path in new}
+    found = []
+    for path in _different(old, new):
+        item = _item(path)
+        if item and item not in items[1]:
+            found.append(f"{item}: removed")
+        elif item and item not in items[0]:
+            found.append(f"{item}: added")
+        elif path not in AT_START:
+            found.append(_shown(path))
+    return list(dict.fromkeys(found))
 
 
 def needs_restart(before: Config, after: Config) -> list[str]:
@@ -54,6 +66,12 @@ def _flat(value: object, path: str = "") -> dict[str, object]:
             found |= _flat(item, f"{path}[{getattr(item, 'name', None) or index}]")
         return found
     return {path: value}
+
+
+def _item(path: str) -> str:
+    """The item of a list that a value belongs to; "" for none."""
+    head, bracket, _ = path.rpartition("]")
+    return head + bracket
 
 
 def _shown(path: str) -> str:

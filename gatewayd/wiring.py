@@ -4,6 +4,8 @@ needed for it cannot be read.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from gatewayd.apikeys import KeyRing, load_keys
 from gatewayd.config import Channel, Config, TlsFiles, read_secret
 from gatewayd.http.context import HttpSettings
@@ -11,7 +13,7 @@ from gatewayd.modems.gsm import GsmSettings
 from gatewayd.router.alerts import AlertGroup
 from gatewayd.router.endpoints import callback_manner
 from gatewayd.router.intake import Intake, IntakeSettings
-from gatewayd.router.optout import load_packs
+from gatewayd.router.optout import Pack, load_packs
 from gatewayd.router.submission import SubmissionSettings
 from gatewayd.spool.engine import Database, open_database
 from gatewayd.spool.retry import RetryPolicy
@@ -38,12 +40,17 @@ def keys(config: Config) -> KeyRing:
     return KeyRing() if path is None else load_keys(path)
 
 
+@lru_cache(maxsize=4)  # they take tens of milliseconds to read, and a reload seldom asks for others
+def _packs(languages: tuple[str, ...]) -> tuple[Pack, ...]:
+    return load_packs(languages)
+
+
 def intake(config: Config) -> Intake:
     """How what comes in is understood."""
     optout = config.inbound.optout
     return Intake(
         IntakeSettings(
-            packs=load_packs([language.value for language in optout.languages]),
+            packs=_packs(tuple(language.value for language in optout.languages)),
             home_country=config.gateway.home_country or "",
             reassembly_timeout_ms=int(config.inbound.reassembly_timeout_s * 1000),
             confirm=optout.confirm,
@@ -100,6 +107,7 @@ def http_settings(config: Config) -> HttpSettings:
         trusted_networks=http.trusted_networks,
         trusted_proxies=http.trusted_proxies,
         metrics_networks=http.metrics_networks,
+        host_names=http.host_names,
         max_body_octets=http.max_body_octets,
         tls=tls_files(config),
         access_log=http.access_log,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
+
+import pytest
 
 from gatewayd.modems.simulator.process import simulator_process
 from tests.daemon import daemon, until
@@ -90,3 +93,38 @@ async def test_a_result_of_another_message_settles_no_doubt(tmp_path: Path) -> N
         await until(taken)
         message = await gateway.message(lost)
         assert message["state"] == 8, f"said to be sent, but the SMS centre never got it: {message['explain']}"
+
+
+@pytest.mark.parametrize("way", ["reload", "restart", "kill"])
+async def test_a_result_that_is_still_owed_completes_no_submission_of_another_session(tmp_path: Path, way: str) -> None:
+    """The channel is opened anew while the modem still owes a result, and the next message is refused.
+
+    No session before this one can tell: SIGHUP made another channel, or the daemon is another one.
+    """
+    async with simulator_process(modems=1, directory=tmp_path / "sim", report_delay_ms=3_600_000) as sim:
+        config = hasty(tmp_path, 1, in_doubt={"wait": "15m"})
+        async with AsyncExitStack() as stack:
+            gateway = await stack.enter_async_context(daemon(tmp_path, config))
+            await all_ready(gateway)
+            await sim.control.call({"do": "fault", "modem": 0, "name": "silent"})
+            first = await gateway.send("+59898344490", "silent")
+            if way == "kill":
+                await sim.control.wait("submit", 1)
+                await gateway.kill()
+            else:
+                await gateway.until(first, lambda m: m["state"] == 8)
+            mr = (await sim.ledger("submit"))[-1]["mr"]
+            config["channels"][0]["submit_timeout"] = "20s"
+            if way == "reload":
+                assert "configuration reloaded" in await gateway.reload(config)
+            else:
+                await gateway.stop()
+                gateway = await stack.enter_async_context(daemon(tmp_path, config))
+            await all_ready(gateway)
+            await sim.control.call({"do": "latency", "ms": 2000, "modem": 0})
+            second = await gateway.send("+59899999001", "refused")
+            await sim.control.wait("refused", 1)
+            await sim.control.call({"do": "emit", "modem": 0, "text": f"+CMGS: {mr}\r\n\r\nOK"})
+            await gateway.until(second, lambda m: m["state"] != 1)
+            assert (await gateway.message(second))["state"] == 5, "it was not sent"
+            await gateway.until(first, lambda m: m["state"] == 2)

@@ -460,8 +460,9 @@ def test_what_probes_ask_is_debug() -> None:
         msglog.access("GET", "/readyz", 503, 1.0, "", "127.0.0.1", 1)
         msglog.access("POST", "/SendSMS", 200, 1.0, "crm", "127.0.0.1", 1)
         msglog.access("POST", "/SendSMS", 403, 1.0, "", "127.0.0.1", 1)
+        msglog.access("POST", "/SendSMS", 500, 1.0, "", "127.0.0.1", 1)
 
-    assert levels(work) == ["DEBUG", "WARNING", "INFO", "INFO"]
+    assert levels(work) == ["DEBUG", "INFO", "INFO", "INFO", "WARNING"]
 
 
 # -- readers that do not read --

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from gatewayd.apikeys import add_key, new_key, remove_key
 from gatewayd.modems.simulator.process import simulator_process
@@ -41,7 +44,7 @@ async def test_channels_come_and_go_while_the_others_stay(tmp_path: Path) -> Non
             ]
             line = await gateway.reload(config)
             assert "configuration reloaded" in line
-            for changed in ("channels[m0].pacing.interval", "channels[m1].name", "channels[m2].name"):
+            for changed in ("channels[m0].pacing.interval", "channels[m1]: removed", "channels[m2]: added"):
                 assert changed in line
             after = await _ready(gateway, "m0", "m2")
             assert after["m0"]["since"] == before["m0"]["since"], "a new pace needs no new session"
@@ -173,3 +176,52 @@ async def test_hangups_while_sending_lose_and_double_nothing(tmp_path: Path) -> 
 
             await until(settled)
             assert len(await sim.ledger("submit")) == 300
+
+
+async def test_a_stop_in_the_middle_of_a_reload_begins_nothing_more(tmp_path: Path) -> None:
+    """The reload waits for a modem that takes its time; the others stop at once, and all of it within one bound."""
+    async with simulator_process(modems=2, directory=tmp_path / "sim", latency_ms=20) as sim:
+        config = configuration(tmp_path, [sim.port(0), sim.port(1)], gateway={"shutdown_timeout": "5s"})
+        async with daemon(tmp_path, config) as gateway:
+            await _ready(gateway, "m0", "m1")
+            await sim.control.call({"do": "latency", "ms": 600_000, "modem": 1})
+            await gateway.post("/api/v1/messages", json={"to": NUMBER, "text": "slow", "channel": "m1"})
+            await sim.control.wait("submit", 1)
+            batch = [{"to": f"+5989{n:05}77", "text": f"message {n}", "channel": "m0"} for n in range(1000)]
+            assert (await gateway.post("/api/v1/messages", json=batch))[0] == 202
+            config["channels"][1]["guard_time"] = "1ms"
+            (tmp_path / "gatewayd.yaml").write_text(yaml.safe_dump(config))
+            gateway.process.send_signal(signal.SIGHUP)
+            before = len(await sim.ledger("submit"))
+            await sim.control.wait("submit", before + 5)
+            gateway.process.send_signal(signal.SIGTERM)
+
+            async def stopping() -> bool:
+                return any("stopping" in line for line in gateway.log)
+
+            await until(stopping, lambda: gateway.log)
+            before = len(await sim.ledger("submit"))
+            assert await gateway.process.wait() == 0
+            assert len(await sim.ledger("submit")) <= before + 2, "what it had in its hands, and nothing more"
+
+
+async def test_a_reload_while_the_spool_is_locked_is_taken_and_says_what_is_left_to_do(tmp_path: Path) -> None:
+    """Promise 4: somebody else writes to the file for longer than a write waits."""
+    async with simulator_process(modems=2, directory=tmp_path / "sim") as sim:
+        config = configuration(tmp_path, [sim.port(0), sim.port(1)])
+        async with daemon(tmp_path, config) as gateway:
+            await _ready(gateway, "m0", "m1")
+            later = {"to": NUMBER, "text": "pinned", "channel": "m1", "not_before": "2030-01-01T00:00:00Z"}
+            _, answer = await gateway.post("/api/v1/messages", json=later)
+            other = sqlite3.connect(tmp_path / "spool.db", isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            config["channels"] = config["channels"][:1]
+            line = await gateway.reload(config)
+            assert "configuration reloaded" in line
+            assert "NOT yet held or released, reload once more" in line
+            other.execute("ROLLBACK")
+            other.close()
+            await _ready(gateway, "m0")
+            assert "configuration reloaded" in await gateway.reload(config)
+            assert (await gateway.message(answer["idm"]))["segments"][0]["state"] == "HELD"
+            assert await gateway.stop() == 0

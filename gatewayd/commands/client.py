@@ -308,10 +308,10 @@ def resume(socket: SocketOption = None, config: ConfigOption = None) -> None:
     typer.echo("sending again")
 
 
-def ask(target: Target, method: str, path: str, body: Any = None) -> Any:
-    """A request that only a running daemon can answer."""
+def ask(target: Target, method: str, path: str, body: Any = None, limit_s: float | None = None) -> Any:
+    """A request that only a running daemon can answer. `limit_s` as in `call`."""
     try:
-        return call(target, method, path, body=body)
+        return call(target, method, path, body=body, limit_s=limit_s)
     except DaemonDown as error:
         typer.echo(f"{error}; is gatewayd running?", err=True)
         raise typer.Exit(1) from None

@@ -113,7 +113,7 @@ def apikey_new(
     config: ConfigOption = None,
     file: FileOption = None,
 ) -> None:
-    """Make a key and print its secret, this once. It counts from the daemon's next start."""
+    """Make a key and print its secret, this once. It counts from the daemon's next start or reload."""
     path = _key_file(config, file)
     try:
         secret, record = new_key(
@@ -128,7 +128,7 @@ def apikey_new(
     except (ConfigError, OSError) as error:
         raise _refused(path, error) from None
     typer.echo(secret)
-    typer.echo(f"Key {name} is in {path}. Its secret is shown this once; restart gatewayd to use it.", err=True)
+    typer.echo(f"Key {name} is in {path}. Its secret is shown this once; reload gatewayd (SIGHUP) to use it.", err=True)
 
 
 @apikey_app.command("list")
@@ -169,13 +169,13 @@ def apikey_revoke(
     config: ConfigOption = None,
     file: FileOption = None,
 ) -> None:
-    """Remove a key. It stops counting at the daemon's next start."""
+    """Remove a key. It is refused once the daemon is reloaded (SIGHUP)."""
     path = _key_file(config, file)
     try:
         remove_key(path, name)
     except (ConfigError, OSError) as error:
         raise _refused(path, error) from None
-    typer.echo(f"Key {name} is removed from {path}; restart gatewayd to refuse it.", err=True)
+    typer.echo(f"Key {name} is removed from {path}; it is good until you reload gatewayd (SIGHUP).", err=True)
 
 
 def _key_file(config: Path | None, file: Path | None) -> Path:

@@ -95,21 +95,30 @@ def demo_link(*, make: bool = False) -> Path | None:
     return folder / "control.sock" if ours else None
 
 
-def call(target: Target, method: str, path: str, *, params: dict[str, Any] | None = None, body: Any = None) -> Any:
-    """One request; returns the decoded answer.
+def call(
+    target: Target,
+    method: str,
+    path: str,
+    *,
+    params: dict[str, Any] | None = None,
+    body: Any = None,
+    limit_s: float | None = None,
+) -> Any:
+    """One request; returns the decoded answer. `limit_s`: how long the daemon may say nothing (None: LIMIT_S).
 
     Raises DaemonDown if nobody listens. What the daemon refuses is printed, and ends the command with exit status 1.
     """
     address = target.socket_path()
+    limit_s = limit_s or LIMIT_S
     wanted = urlencode({name: value for name, value in (params or {}).items() if value is not None})
     try:
-        status, text = _request(address, method, f"{path}?{wanted}" if wanted else path, body)
+        status, text = _request(address, method, f"{path}?{wanted}" if wanted else path, body, limit_s)
     except PermissionError:
         raise _failed(f"{address}: permission denied: be root or in the group gatewayd") from None
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         raise DaemonDown(f"no daemon answers at {address}") from None
     except TimeoutError:
-        raise _failed(f"the daemon at {address} did not answer within {LIMIT_S} s") from None
+        raise _failed(f"the daemon at {address} did not answer within {limit_s:g} s") from None
     except (OSError, http.client.HTTPException) as error:
         raise _failed(f"{address}: {getattr(error, 'strerror', None) or error or 'no answer'}") from None
     try:
@@ -121,10 +130,10 @@ def call(target: Target, method: str, path: str, *, params: dict[str, Any] | Non
     return answer
 
 
-def _request(address: Path, method: str, path: str, body: Any) -> tuple[int, bytes]:
+def _request(address: Path, method: str, path: str, body: Any, limit_s: float) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("gatewayd")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
-        stream.settimeout(LIMIT_S)
+        stream.settimeout(limit_s)
         stream.connect(str(address))
         connection.sock = stream
         data = None if body is None else json.dumps(body).encode()

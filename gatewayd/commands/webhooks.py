@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote, urlencode
 
 import typer
 
-from gatewayd.commands.client import ConfigOption, JsonLinesOption, JsonOption, SocketOption, ask, json_lines
-from gatewayd.commands.control import Target
+from gatewayd.commands.client import (
+    ConfigOption,
+    JsonLinesOption,
+    JsonOption,
+    SocketOption,
+    ask,
+    from_spool,
+    json_lines,
+)
+from gatewayd.commands.control import DaemonDown, Target, call
 from gatewayd.commands.table import local, plain, show, zone
+
+if TYPE_CHECKING:
+    from gatewayd.spool.reader import Reader
 
 app = typer.Typer(help="Webhooks and callbacks: what they were told.", invoke_without_command=True)
 
 _STATES = ("pending", "done", "dead")
 _MAX_IDS = 500  # in one request
+_TEST_LIMIT_S = 150.0  # webhooks[].timeout is two minutes at most
 
 
 @app.callback()
@@ -78,7 +90,30 @@ def log(
     wanted = {"endpoint": endpoint, "state": state, "after": after, "limit": limit}
     params = {name: value for name, value in wanted.items() if value is not None}
     query = urlencode({**params, "order": "desc" if after is None else "asc"})
-    items = ask(Target(socket, config), "GET", f"/api/v1/webhooks/deliveries?{query}")["items"]
+    target = Target(socket, config)
+
+    async def offline(reader: Reader) -> list[dict[str, Any]]:
+        from gatewayd.http.webhooks import delivery
+        from gatewayd.spool.deliveries import DeliveryReader
+        from gatewayd.spool.events import webhook_endpoint
+
+        found = await DeliveryReader(reader).log(
+            endpoint=endpoint if endpoint is None or ":" in endpoint else webhook_endpoint(endpoint),
+            state=state,
+            after=after,
+            limit=limit,
+            descending=after is None,
+        )
+        spool_id = await reader.setting("spool_id") or ""
+        return [delivery(each, spool_id) for each in found]
+
+    try:
+        items = call(target, "GET", f"/api/v1/webhooks/deliveries?{query}")["items"]
+    except DaemonDown as error:
+        items = from_spool(target, error, offline)
+    else:
+        if not items:
+            _must_exist(target, endpoint)
     if after is None:
         items.reverse()
     if as_json:
@@ -114,7 +149,8 @@ def try_out(
 
     Exit status 1 if it was not taken. If it was, what waits for its next try is tried at once.
     """
-    answer = ask(Target(socket, config), "POST", f"/api/v1/webhooks/{quote(name, safe='')}/test")
+    path = f"/api/v1/webhooks/{quote(name, safe='')}/test"
+    answer = ask(Target(socket, config), "POST", path, limit_s=_TEST_LIMIT_S)
     if as_json:
         typer.echo(json.dumps(answer))
     elif answer["ok"]:
@@ -166,10 +202,24 @@ def replay(
         answer = ask(target, "POST", "/api/v1/webhooks/replay", body={**body, "after": after})
         count += answer["replayed"]
         after = answer["next"]
+    if not count:
+        _must_exist(target, endpoint)
     if as_json:
         typer.echo(json.dumps({"replayed": count}))
     else:
         typer.echo(f"{count} deliver{'y' if count == 1 else 'ies'} pending again")
+
+
+def _must_exist(target: Target, endpoint: str | None) -> None:
+    """Nothing was found: end the command if that is because nothing has this name."""
+    if endpoint is None or endpoint.startswith("callback:"):
+        return
+    name = endpoint.removeprefix("webhook:")
+    names = [item["name"] for item in ask(target, "GET", "/api/v1/webhooks")["items"]]
+    if name not in names:
+        there_are = f"there are {', '.join(names)}" if names else "the configuration has none"
+        typer.echo(f"there is no webhook {name!r}; {there_are}", err=True)
+        raise typer.Exit(1)
 
 
 def _condition(item: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ something there is refused unless it is allowed (server-side request forgery).
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ MAX_URL = 2048  # characters
 
 IpAddress = IPv4Address | IPv6Address
 
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*", re.ASCII)
 _CGNAT = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598
 # Addresses that lead to an IPv4 address: prefix, and the octet at which that begins.
 _EMBEDDING = (
@@ -120,8 +122,19 @@ def check_url(url: str) -> None:
         raise ValueError("it holds a user name or password, which others would see: requests are signed instead")
     if parts.fragment or url.endswith("#"):
         raise ValueError("it has a fragment (#…), which is never sent: remove it")
+    if _is_odd_address(host):
+        raise ValueError("an IPv4 address is written as four decimal numbers, such as 192.0.2.1")
     if port == 0 or "%" in parts.netloc:
         raise ValueError(f"no such host or port is possible: {expected}")
+
+
+def _is_odd_address(host: str) -> bool:
+    """Whether a host is an IPv4 address to the C library, and none to us: 127.1, 2130706433, 0x7f.1, 0177.0.0.1.
+
+    Such a host ends in a number, as no name does. Source: URL Standard §3.5, "ends in a number"; inet_aton(3).
+    """
+    last = host.rstrip(".").rpartition(".")[2]
+    return ":" not in host and _NUMBER.fullmatch(last) is not None and named_address(f"//{host}") is None
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,9 @@ class Tls(Section):
     )
 
 
+_HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
+
+
 class Http(Section):
     """The HTTP interface."""
 
@@ -197,6 +200,12 @@ class Http(Section):
         default=(),
         max_length=1000,
         description="Networks whose requests need no API key. Only the TCP peer counts.",
+    )
+    host_names: tuple[Annotated[str, Digits(_HOST_NAME, "a host name such as gateway.example.com")], ...] = Field(
+        default=(),
+        max_length=100,
+        description="Names of this host by which `trusted_networks` may read without a key, besides its addresses, "
+        "`localhost` and its own short name. A web page that goes by another name may not (DNS rebinding).",
     )
     trusted_proxies: tuple[Annotated[IpNetwork, Network()], ...] = Field(
         default=(),

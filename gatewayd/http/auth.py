@@ -8,8 +8,9 @@ import math
 import pwd
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from aiohttp import web
@@ -47,7 +48,11 @@ PRINCIPAL = web.RequestKey("principal", Principal)
 
 
 class Authenticator:
-    """Tells who sends a request. `keys` gives the keys as they are now. `damping` counts those who have none."""
+    """Tells who sends a request. `keys` gives the keys as they are now. `damping` counts those who have none.
+
+    `host_names`: by which names of ours a trusted network may read without a key, besides addresses, localhost and the
+    machine's own name; None: by any.
+    """
 
     def __init__(
         self,
@@ -55,15 +60,22 @@ class Authenticator:
         trusted_networks: Sequence[IpNetwork] = (),
         trusted_proxies: Sequence[IpNetwork] = (),
         clock: Clock | None = None,
+        host_names: Collection[str] | None = None,
     ) -> None:
         self._keys = keys
-        self._networks = tuple(trusted_networks)
-        self._proxies = tuple(trusted_proxies)
+        self.configure(trusted_networks, trusted_proxies, host_names)
         self.damping = Damping(clock or SystemClock())
 
-    def configure(self, trusted_networks: Sequence[IpNetwork], trusted_proxies: Sequence[IpNetwork]) -> None:
+    def configure(
+        self,
+        trusted_networks: Sequence[IpNetwork],
+        trusted_proxies: Sequence[IpNetwork],
+        host_names: Collection[str] | None = None,
+    ) -> None:
         """Trust others from now on."""
         self._networks, self._proxies = tuple(trusted_networks), tuple(trusted_proxies)
+        own = {"localhost", socket.gethostname().lower()}
+        self._names = None if host_names is None else own | {name.lower().rstrip(".") for name in host_names}
 
     def require(self, request: web.Request, scope: Scope) -> Principal:
         """Who asks. Raises HttpProblem: 401 if nobody knows (429 if it was tried too often), 403 if they may not."""
@@ -92,8 +104,23 @@ class Authenticator:
             # With an Origin it is a web page that asks, through the browser of somebody who is trusted.
             client = self.client(request)
             if client is not None and _within(client, self._networks):
+                self._check_host(request)
                 return Principal(Caller(f"host {client}"), TRUSTED_SCOPES)
         raise _unauthenticated("an API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY")
+
+    def _check_host(self, request: web.Request) -> None:
+        """A web page can make its own name stand for our address, and then read us through the browser of somebody who
+        is trusted (DNS rebinding): what it asks for still has its name in it. Sending tells its Origin anyway.
+        """
+        if self._names is None or request.method not in {"GET", "HEAD"}:
+            return
+        host = request.headers.get("Host", "")
+        name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.rpartition(":")[0] or host
+        if not name or name.lower().rstrip(".") in self._names or _address(host) is not None:
+            return
+        raise _unauthenticated(
+            f"by the name {name[:64]!r} an API key is needed; without one use an address, or list it in http.host_names"
+        )
 
     def _failed(self, request: web.Request, problem: HttpProblem) -> HttpProblem:
         """What credentials that are no good are answered: what is wrong with them, or to wait."""
@@ -129,11 +156,16 @@ def _local(peer: socket.socket) -> Principal:
     """Whoever may open the control socket may do all; the kernel says who it is."""
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
     _, uid, _ = _PEER_CREDENTIALS.unpack(credentials)
-    try:
-        name = f"uid {uid} ({pwd.getpwuid(uid).pw_name})"
-    except KeyError:
-        name = f"uid {uid}"
+    name = _user(uid)
     return Principal(Caller(name, may_resend=True), frozenset(Scope), local=True)
+
+
+@lru_cache(maxsize=1000)  # a look-up may go over the network
+def _user(uid: int) -> str:
+    try:
+        return f"uid {uid} ({pwd.getpwuid(uid).pw_name})"
+    except KeyError:
+        return f"uid {uid}"
 
 
 def _of_key(key: ApiKey) -> Principal:

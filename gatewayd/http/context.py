@@ -35,6 +35,7 @@ class HttpSettings:
     trusted_networks: tuple[IpNetwork, ...] = ()
     trusted_proxies: tuple[IpNetwork, ...] = ()
     metrics_networks: tuple[IpNetwork, ...] = ()
+    host_names: tuple[str, ...] = ()
     max_body_octets: int = 1 << 20
     body_timeout_s: float = 30.0
     idle_timeout_s: float = 75.0  # also for a request whose headers never end
@@ -74,7 +75,9 @@ class HttpContext:
     def __post_init__(self) -> None:
         self.started_ms = self.started_ms or self.clock.now_ms()
         settings = self.settings
-        self.authenticator = Authenticator(self.keys, settings.trusted_networks, settings.trusted_proxies, self.clock)
+        self.authenticator = Authenticator(
+            self.keys, settings.trusted_networks, settings.trusted_proxies, self.clock, settings.host_names
+        )
         self.rates = RateLimiter(self.keys, self.clock)
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from email.message import Message
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -29,6 +31,7 @@ from gatewayd.router.submission import FieldNames, Submission
 from gatewayd.spool.accept import KeptMessage, NewMessage
 
 MAX_RECIPIENTS = 1000
+MAX_LISTED = 1000  # characters of ids or numbers in one header
 MAX_MINUTES = 5 * 366 * 24 * 60
 PRIORITIES = (0, 2500, 5000, 7500)  # the most urgent of Kannel's stays below a critical alert
 
@@ -54,10 +57,17 @@ _NOT_YET = {"mclass": (3, ()), "mwi": (7, ()), "compress": (1, (0,)), "pid": (25
 _FIELDS = FieldNames(to="to", text="text", callback_url="dlr-url")
 _THEIRS = {"not_before": "deferred", "expires_at": "validity", "channel": "smsc", "client_ref": "account"}
 
-_CHARSETS = re.compile(
-    r"utf-8|utf-16(-[bl]e)?|ascii|iso8859-\d+|cp125\d|koi8-[ru]|gbk|gb2312|gb18030|big5|shift_jis|euc_(jp|kr)"
+_CODECS = re.compile(
+    r"utf_8|utf_16(_[bl]e)?|ascii|latin_1|iso8859_\d+|cp125\d|koi8_[ru]|gbk|gb2312|gb18030|big5|shift_jis|euc_(jp|kr)"
 )
 _UCS2 = dict.fromkeys(("ucs-2", "ucs-2be", "ucs2", "iso-10646-ucs-2"), "utf-16-be")  # iconv's names
+# Python's own look-up remembers every name that it does not know: it is only asked for one of these.
+_CHARSETS = {
+    name: codec
+    for alias, codec in (*aliases.items(), ("koi8_u", "koi8_u"))
+    for name in (alias, codec)
+    if _CODECS.fullmatch(codec)
+}
 _WEB_PAGE = ("Origin", "Referer", "Cookie", "Sec-Fetch-Site", "Sec-Fetch-Mode")
 
 Given = Mapping[str, bytes]
@@ -107,14 +117,22 @@ async def _send(request: web.Request, context: HttpContext) -> web.Response:
 
 def _answer(kept: dict[str, Any], headers: Mapping[str, str]) -> web.Response:
     """Kannel's text, and in headers which messages it became: what programs compare stays as they know it."""
-    added = {IDM: " ".join(map(str, kept["idm"]))}
+    added = {IDM: _listed(map(str, kept["idm"]))}
     if kept["denied"]:
-        added[DENIED_NUMBERS] = " ".join(kept["denied"])
+        added[DENIED_NUMBERS] = _listed(kept["denied"])
     if "Idempotency-Replayed" in headers:
         added |= idempotency.REPLAYED
     if len(kept["denied"]) == len(kept["idm"]):
         return _text(400, DENIED, added)
     return _text(202, kept["text"], added)
+
+
+def _listed(words: Iterable[str]) -> str:
+    """For a header. A client or proxy that refuses a large one would take the answer for a failure, and ask again."""
+    found = " ".join(words)
+    if len(found) <= MAX_LISTED:
+        return found
+    return f"{found[: found.rindex(' ', 0, MAX_LISTED)]} ..."
 
 
 def _sends(context: HttpContext) -> bool:
@@ -304,14 +322,11 @@ def _message_text(given: Given, coding: int) -> str:
         raise RequestError("text", "is missing", status=400)
     named = _plain(given, "charset").strip()
     wanted = named or ("utf-16-be" if coding == 2 else "utf-8")
-    try:
-        charset = codecs.lookup(_UCS2.get(wanted.lower(), wanted)).name
-    except (LookupError, ValueError):
-        charset = ""
-    if _CHARSETS.fullmatch(charset) is None:
+    charset = _CHARSETS.get(normalize_encoding(_UCS2.get(wanted.lower(), wanted).lower()))
+    if charset is None:
         raise RequestError("", f"Charset or body misformed, rejected: {named[:40]!r} is not understood", status=400)
     try:
         return given["text"].decode(charset)
     except UnicodeDecodeError as error:
-        reason = f"octet {error.start + 1} of the text is not {charset}"
+        reason = f"octet {error.start + 1} of the text is not {codecs.lookup(charset).name}"
         raise RequestError("", f"Charset or body misformed, rejected: {reason}", status=400) from None

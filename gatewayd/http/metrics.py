@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +136,15 @@ class Scrape:
                 "tls_certificate_expiry_timestamp_seconds", "Until when the certificate in use is good.", expiry
             )
         if self._sample is not None:
-            yield from _spool(self._sample, now_ms)
+            yield from _spool(self._sample, now_ms, self._resting())
+
+    def _resting(self) -> Callable[[str], bool]:
+        """Whether an endpoint is one that an administrator does not want called: disabled, or not configured."""
+        outbox = self._context.outbox
+        if outbox is None:
+            return lambda endpoint: False
+        called = {view.settings.endpoint for view in outbox.views() if view.settings.enabled}
+        return lambda endpoint: endpoint.startswith("webhook:") and endpoint not in called
 
 
 SCRAPE = web.AppKey("scrape", Scrape)
@@ -176,7 +184,7 @@ def _channels(views: Sequence[ChannelView]) -> Iterable[Metric]:
     return (up, state, registered, signal, quota)
 
 
-def _spool(sample: Sample, now_ms: int) -> Iterable[Metric]:
+def _spool(sample: Sample, now_ms: int, resting: Callable[[str], bool]) -> Iterable[Metric]:
     counts, backlog = sample.counts, sample.backlog
     states = _family("spool_messages", "Messages in the spool, by state.", "state")
     for message_state, count in counts.states.items():
@@ -184,7 +192,7 @@ def _spool(sample: Sample, now_ms: int) -> Iterable[Metric]:
     yield states
     yield from _depths(counts.lanes, now_ms)
     yield _gauge("segments_in_doubt", "Segments of which nobody knows yet whether they were sent.", backlog.in_doubt)
-    yield from _outbox(backlog, now_ms)
+    yield from _outbox(backlog, now_ms, resting)
     yield _gauge(
         "spool_sample_age_seconds", "How long ago the spool's messages were counted.", (now_ms - counts.at) / 1000
     )
@@ -219,7 +227,8 @@ def _depths(lanes: Sequence[LaneDepth], now_ms: int) -> Iterable[Metric]:
     return (depth, oldest)
 
 
-def _outbox(backlog: Backlog, now_ms: int) -> Iterable[Metric]:
+def _outbox(backlog: Backlog, now_ms: int, resting: Callable[[str], bool]) -> Iterable[Metric]:
+    """What nobody is to be told now is not late, or its alert would never end."""
     pending: dict[str, int] = dict.fromkeys(metrics.endpoint_labels(), 0)
     dead = dict(pending)
     since: dict[str, int] = {}
@@ -227,7 +236,7 @@ def _outbox(backlog: Backlog, now_ms: int) -> Iterable[Metric]:
         label = metrics.endpoint_label(each.endpoint)
         pending[label] = pending.get(label, 0) + each.pending
         dead[label] = dead.get(label, 0) + each.dead
-        if each.oldest_at is not None:
+        if each.oldest_at is not None and not resting(each.endpoint):
             since[label] = min(each.oldest_at, since.get(label, each.oldest_at))
     backlogs = _family("outbox_backlog", "Events an endpoint has still to be told.", "endpoint")
     oldest = _family("outbox_oldest_seconds", "How long the oldest of them has waited.", "endpoint")

@@ -56,7 +56,7 @@ async def deliveries(request: web.Request) -> web.Response:
     )
     page = found[:limit]
     following = page[-1].id if len(found) > limit else None
-    return answer_json({"items": [_delivery(each, context.store.spool_id) for each in page], "next": following})
+    return answer_json({"items": [delivery(each, context.store.spool_id) for each in page], "next": following})
 
 
 async def test(request: web.Request) -> web.Response:
@@ -150,7 +150,8 @@ def _waiting(backlog: EndpointBacklog | None) -> dict[str, Any]:
     return {"pending": backlog.pending, "oldest_at": iso(backlog.oldest_at), "dead": backlog.dead}
 
 
-def _delivery(view: DeliveryView, spool_id: str) -> dict[str, Any]:
+def delivery(view: DeliveryView, spool_id: str) -> dict[str, Any]:
+    """A delivery as the log shows it."""
     return {
         "id": view.id,
         "event_id": event_id(spool_id, view.outbox_id),

@@ -133,6 +133,12 @@ class GsmChannel:
             client = predecessor._client
             self._stale_until = client.stale_until if client is not None else predecessor._stale_until
 
+    def expect_late_result(self, within_s: float) -> None:
+        """For so long a submission's result is confirmed by a question: see AtClient."""
+        if self._client is not None:
+            until = asyncio.get_running_loop().time() + within_s
+            self._client.stale_until = max(self._client.stale_until, until)
+
     async def open(self, admit_sim: AdmitSim) -> None:
         if self._client is not None:
             raise LocalProtocolError(f"{self.name}: a channel is opened once")

@@ -53,6 +53,15 @@ class Heir(Protocol):
         ...
 
 
+@runtime_checkable
+class Debtor(Protocol):
+    """A channel whose device may still owe the result of a submission that was made before this session."""
+
+    def expect_late_result(self, within_s: float) -> None:
+        """Called while it is brought up: after a restart of the daemon, or a reload, no predecessor can tell."""
+        ...
+
+
 class Supervisor:
     """Owns the channel `name`: `factory` makes a fresh object for each session.
 
@@ -100,6 +109,11 @@ class Supervisor:
         if not self._open or channel is None or self._give_up.is_set():
             return None
         return channel if channel.status().state is ChannelState.READY else None
+
+    @property
+    def session(self) -> Channel | None:
+        """The channel, also while it is brought up; None between two sessions."""
+        return self._channel
 
     async def ready(self) -> Channel:
         """Wait until a channel may send."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ from gatewayd.clock import Clock, iso
 from gatewayd.errors import ChannelLost, SpoolError, SubmitError
 from gatewayd.model import ChannelState, ChannelStatus, Outcome, SimIdentity
 from gatewayd.modems.channel import Channel, ChannelEvent, LateResult, Received, StateChanged
-from gatewayd.modems.supervisor import Supervisor
+from gatewayd.modems.supervisor import Debtor, Supervisor
 from gatewayd.router.control import ChannelView
 from gatewayd.router.inbound import RETRY_S, Inbound, persistently, told
 from gatewayd.router.pacing import Pace, start_moment
@@ -32,6 +33,7 @@ log = logging.getLogger("gatewayd.dispatcher")
 
 TIME_RETRY_MS = 1000  # after a failure
 DOUBTS_IN_A_ROW = 3  # without a success between: the channel takes no more work in this session
+MAX_UNTOLD = 100  # states of a channel that wait for the spool; the oldest is forgotten first
 CLOCK_CHECK_S = 30.0  # the wall clock may jump: what is due by it is looked at again this often at the latest
 
 
@@ -53,6 +55,8 @@ class ChannelTask:
     called: bool = False  # woken because a message became claimable
     leaving: bool = False  # removed by a reload: it takes nothing more
     told: ChannelState | None = None  # the state of the last event about it
+    untold: deque[GatewayEvent] = field(default_factory=lambda: deque(maxlen=MAX_UNTOLD))  # not on disk yet
+    telling: asyncio.Lock = field(default_factory=asyncio.Lock)
     sending: asyncio.Task[None] | None = None
     supervising: asyncio.Task[None] | None = None
 
@@ -79,7 +83,9 @@ class Dispatcher:
         self._idle: dict[ChannelTask, None] = {}  # in the order they became idle
         self._version = 0  # grows with every message that becomes claimable
         self._paused = ""
+        self._pauses = 0  # how often it was paused
         self._stopping = False
+        self._unsaid: list[Result] = []  # outcomes that removed channels could not put on disk
         self._clockwork: asyncio.Task[None] | None = None
         self._next_due: int | None = None
         self._due = asyncio.Event()
@@ -139,12 +145,16 @@ class Dispatcher:
         for running in (task.supervising, task.sending):
             running.add_done_callback(_report_death)
 
+    def claim_nothing_more(self) -> None:
+        """The first part of `stop`, for while a reload is still under way."""
+        self._stopping = True
+        self._wake_all()
+
     async def stop(self, timeout_s: float) -> None:
         """Claim nothing more, wait for what is in hand, at most `timeout_s`; the rest is in doubt. Then close the
         channels.
         """
-        self._stopping = True
-        self._wake_all()
+        self.claim_nothing_more()
         await self._end(list(self._channels.values()), timeout_s)
         if self._clockwork is not None:
             self._clockwork.cancel()
@@ -222,6 +232,7 @@ class Dispatcher:
                 version = self._version
                 try:
                     if failures:  # of a commit that may have taken place: a claim that nobody got
+                        await self._say_unsaid()  # or what a removed channel submitted would be taken for one
                         await self._store.give_back(task.line, result.claim if result else None)
                     taken = await self._store.work(task.line, result, self._want(task, channel))
                 except Exception as error:  # whatever it is, the channel's next message may be another matter
@@ -251,6 +262,7 @@ class Dispatcher:
             raise
         finally:
             self._idle.pop(task, None)
+            self._pass_on(task)
 
     def _pass_on(self, task: ChannelTask) -> None:
         """Let the other idle channels look for the message this one was woken for and cannot take.
@@ -368,10 +380,11 @@ class Dispatcher:
         return f"called back before it was sent: {why}"
 
     async def _let_go(self, task: ChannelTask, result: Result | None) -> None:
-        """The daemon stops and waits no longer: what is still in hand is in doubt."""
+        """Nobody waits for the channel any longer: what is still in hand is in doubt."""
         if result is None and task.in_hand is not None:
             now = self._clock.now_ms()
-            detail = "the daemon stopped while it was being submitted"
+            who = f"channel {task.name} was removed or changed" if task.leaving else "the daemon stopped"
+            detail = f"{who} while it was being submitted"
             result = Result(task.in_hand, Outcome.IN_DOUBT, now, now, detail=detail)
             task.in_hand = None
         if result is not None:
@@ -379,11 +392,21 @@ class Dispatcher:
                 await self._store.work(task.line, result, None)
             except SpoolError as error:
                 log.warning("the outcome of message %d is not on disk: %s", result.claim.message_id, error)
+                self._unsaid.append(result)  # if the daemon stops as well, the next start finds it in hand: in doubt
+                self._due.set()
                 return
         try:
             await self._store.give_back(task.line, None)  # a claim that came too late to be submitted
         except SpoolError as error:
             log.warning("channel %s: %s", task.name, error)
+
+    async def _say_unsaid(self) -> None:
+        """Write what removed channels could not write. To write it twice changes nothing. Raises SpoolError."""
+        while self._unsaid:
+            result = self._unsaid[0]
+            await self._store.work(result.claim.line, result, None)
+            if result in self._unsaid:
+                self._unsaid.remove(result)
 
     # What the channels say.
 
@@ -404,8 +427,24 @@ class Dispatcher:
             return
         was = None if task.told is None else task.told.value
         data = {"state": state.value, "was": was, "reason": status.reason}
-        await self._store.note(GatewayEvent(CHANNEL, channel=task.name, data=data))
         task.told = state
+        task.untold.append(GatewayEvent(CHANNEL, channel=task.name, data=data))
+        try:
+            await self._tell_untold(task)
+        except SpoolError as error:
+            log.debug("the state of channel %s is not told yet: %s", task.name, error)
+            self._due.set()
+
+    async def _tell_untold(self, task: ChannelTask) -> None:
+        """Write the events about a channel that wait for it, in their order. Raises SpoolError."""
+        async with task.telling:
+            while task.untold:
+                event = task.untold.popleft()  # who is cancelled from here on has written it
+                try:
+                    await self._store.note(event)
+                except SpoolError:
+                    task.untold.appendleft(event)
+                    raise
 
     async def _admit_sim(self, task: ChannelTask, identity: SimIdentity, number: str) -> str:
         """Pair the SIM with the channel; a sentence if it is not the one the channel is paired with."""
@@ -417,6 +456,10 @@ class Dispatcher:
         if pairing.last_submit_at is not None:  # the network counts over our restarts
             age_s = max(0.0, (self._clock.now_ms() - pairing.last_submit_at) / 1000)
             task.pace.started(self._clock.monotonic() - age_s)
+        owes_s = (pairing.owes_until - self._clock.now_ms()) / 1000
+        session = task.supervisor.session
+        if owes_s > 0 and isinstance(session, Debtor):
+            session.expect_late_result(owes_s)
         if pairing.changed:
             return (
                 f"the SIM was changed: {_sim_name(identity)} instead of {_sim_name(pairing.paired)}; "
@@ -435,6 +478,7 @@ class Dispatcher:
                 due = advanced.again_at
                 for handed_over in advanced.handed_over:
                     told(handed_over)
+                await self._catch_up()
             except Exception as error:
                 if not isinstance(error, SpoolError):
                     log.exception("what has become due is not done")
@@ -450,6 +494,13 @@ class Dispatcher:
                     await self._due.wait()
             except TimeoutError:
                 pass
+
+    async def _catch_up(self) -> None:
+        """Write what waits since the spool took no writes. Raises SpoolError."""
+        await self._say_unsaid()
+        for task in list(self._channels.values()):
+            if task.untold:
+                await self._tell_untold(task)
 
     # What operators see and steer (router.control.Control).
 
@@ -474,6 +525,7 @@ class Dispatcher:
 
     async def pause(self, actor: str, reason: str) -> None:
         value = json.dumps({"actor": actor, "at": self._clock.now_ms(), "reason": reason})
+        self._pauses += 1
         before, self._paused = self._paused, _pause_sentence(value)  # at once: what has not left yet stays
         try:
             await self._store.set_setting(PAUSED, value, actor)
@@ -484,7 +536,10 @@ class Dispatcher:
         log.warning("nothing is sent: %s", self._paused)
 
     async def resume(self, actor: str) -> None:
+        pauses = self._pauses
         await self._store.set_setting(PAUSED, "", actor)
+        if pauses != self._pauses:  # paused meanwhile: that is on disk after this, and holds
+            return
         if self._paused:
             log.info("sending again: resumed by %s", actor)
         self._paused = ""

@@ -2,8 +2,9 @@
 
 An endpoint has a line only while there is something to tell it, and a task and connections only while it has its turn.
 Webhooks, which an administrator configured, have their turn at once. Callbacks go to hosts that anybody with an API key
-may name, so only so many have theirs at the same time, and those that failed last share a few places of their own: ten
-thousand hosts that do not answer take neither the sockets nor the time of one that does.
+may name, so only so many have theirs at the same time, and those that failed last, and those that were never called,
+share a few places of their own: ten thousand hosts that do not answer take neither the sockets nor the time of one that
+does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import logging
 import random
 import secrets
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Collection, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -40,8 +41,9 @@ from gatewayd.spool.store import Store
 log = logging.getLogger("gatewayd.webhook")
 
 PARALLEL = 8  # calls to one callback host at once
-SOUND, SUSPECT = 48, 16  # callback hosts that have their turn at once: that answered last, that did not
-LOOKUPS = 8  # threads that look names up, for each of the three kinds
+SOUND, NEW, SUSPECT = 32, 16, 16  # callback hosts that have their turn at once: that answered last, never, not last
+REMEMBERED = 10_000  # hosts that answered last, also while there is nothing to tell them
+LOOKUPS = 8  # threads that look names up, for each kind
 SPOOL_WAIT_S = 5.0  # after the spool could not be read
 FAULT_WAIT_S = 60.0  # after a failure of ours
 CLOSE_S = 1.0  # of a stop, for what is left when the calls are over
@@ -98,7 +100,8 @@ class Outbox:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
-        self._own, self._sound, self._suspect = _Pool(1_000_000), _Pool(SOUND), _Pool(SUSPECT)
+        self._own, self._sound, self._new, self._suspect = _Pool(1_000_000), _Pool(SOUND), _Pool(NEW), _Pool(SUSPECT)
+        self._answered: OrderedDict[str, None] = OrderedDict()  # callback hosts of `_sound`, the last one last
         self._trouble = Trouble(log)
         self.deliveries = DeliveryReader(reader)
         self._tools = Tools(
@@ -156,7 +159,7 @@ class Outbox:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._tools.recorder.stop(CLOSE_S)
-        for pool in (self._own, self._sound, self._suspect):
+        for pool in (self._own, self._sound, self._new, self._suspect):
             pool.threads.shutdown(wait=False, cancel_futures=True)
 
     def notify(self, endpoints: Collection[str]) -> None:
@@ -234,7 +237,10 @@ class Outbox:
         count = await self._store.writer.run(
             lambda tx: deliveries.replay(tx, found, state, actor, now), rows=len(found)
         )
-        self.notify({each for _, each in found})
+        for endpoint in {each for _, each in found}:
+            if (entry := self._entries.get(endpoint)) is not None:
+                entry.line.anew = True
+            self._touch(endpoint)
         return count, found[-1][0] if len(found) == STEP else None
 
     def _view(self, settings: WebhookSettings) -> WebhookView:
@@ -279,7 +285,11 @@ class Outbox:
             self._fill(pool)
 
     def _pool(self, line: Line) -> _Pool:
-        return self._own if line.serial else self._suspect if line.failures else self._sound
+        if line.serial:
+            return self._own
+        if line.failures:
+            return self._suspect
+        return self._sound if line.endpoint in self._answered else self._new
 
     def _fill(self, pool: _Pool) -> None:
         while pool.free and pool.waiting and self._running:
@@ -321,9 +331,15 @@ class Outbox:
         line = entry.line
         if line.endpoint in self._webhooks and line.last is not None:
             self._last[line.endpoint] = line.last
+        if not line.serial:
+            self._remember(line)
         if self._manner(line.endpoint) is None:
             self._forget(entry)
-        elif wait_s == 0 or line.eager or (line.again and (wait_s is None or not (line.serial or line.failures))):
+        elif (
+            wait_s == 0
+            or line.eager
+            or ((line.again or line.anew) and (wait_s is None or not (line.serial or line.failures)))
+        ):
             self._make_ready(entry)
         elif wait_s is None:
             self._forget(entry)
@@ -333,6 +349,14 @@ class Outbox:
             heapq.heappush(self._due, (entry.wake_at, next(self._numbers), entry))
             if self._due[0][2] is entry:
                 self.look_at_clock()
+
+    def _remember(self, line: Line) -> None:
+        """Whether a callback host answered last."""
+        self._answered.pop(line.endpoint, None)
+        if line.failures == 0 and line.last is not None and line.last.status is not None:
+            self._answered[line.endpoint] = None
+            if len(self._answered) > REMEMBERED:
+                self._answered.popitem(last=False)
 
     def _forget(self, entry: _Entry) -> None:
         entry.ready, entry.wake_at = False, None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from gatewayd.router.endpoints import Manner
 from gatewayd.router.events import body, event_id
 from gatewayd.router.kannel_dlr import DlrEvent, dlr, mask_of
 from gatewayd.router.recorder import Recorder
-from gatewayd.router.verdicts import REFUSALS, Answer, Verdict, backoff_s
+from gatewayd.router.verdicts import MAX_WAIT_S, REFUSALS, Answer, Verdict, backoff_s
 from gatewayd.spool.deliveries import STEP, DeliveryReader, Pending, Told, give_up
 from gatewayd.spool.events import DEAD, DONE, PENDING
 from gatewayd.spool.outbox_reader import EventRecord, OutboxReader
@@ -32,6 +33,7 @@ log = logging.getLogger("gatewayd.webhook")
 
 PAGE = 100  # deliveries read at once
 MAX_BLOCKED = 10_000  # messages of one host that wait for their next try, over which a turn looks
+LOOK_S = 0.001  # for each of those, at least, between two looks at all of them
 TURN_S = 10.0  # then it is another endpoint's turn
 JSON = "application/json"
 
@@ -51,6 +53,10 @@ class Line:
 
     `failures`: in a row, of the endpoint as a whole. `refusals`: of single events, by delivery. `again`: something new
     came during its turn. `eager`: try at once what waits for its next try. `dropped`: it must not be called any more.
+
+    `seen` is the last delivery that was looked at (0: look at all), `blocked` the groups up to there that wait for the
+    next try of one of theirs, and `all_at` (monotonic) the time to look at all again: until then a new event costs no
+    look at ten thousand that fail. `anew`: something before `seen` is pending again.
     """
 
     endpoint: str
@@ -61,6 +67,10 @@ class Line:
     eager: bool = False
     dropped: bool = False
     last: Last | None = None
+    seen: int = 0
+    blocked: set[int] = field(default_factory=set)
+    all_at: float = 0.0
+    anew: bool = False
 
     @property
     def shown(self) -> str:
@@ -95,8 +105,12 @@ class Turn:
         self._begun = tools.clock.monotonic()
         self._eager, line.eager = line.eager, False
         self._records: dict[int, EventRecord] = {}
-        self._blocked: set[int] = set()  # groups that wait for the next try of one of theirs
-        self._next_at: int | None = None  # the earliest of those
+        goes_on = line.seen > 0 and not (self._eager or line.anew) and self._begun < line.all_at
+        self._after = line.seen if goes_on else 0
+        self._all_at = line.all_at if goes_on else math.inf
+        self._blocked: set[int] = line.blocked if goes_on else set()
+        line.anew, line.seen, line.blocked = False, 0, set()  # until it is known how far this turn comes
+        self._next_at: int | None = None  # the earliest next try of what this turn found blocked
         self._down: list[Answer] = []  # of this round
         self._answered = False
         self._overdue = ""
@@ -108,9 +122,9 @@ class Turn:
         Raises SpoolError.
         """
         line = self._line
-        after = 0
-        while True:
-            line.again = False if after == 0 else line.again
+        after = self._after
+        while len(self._blocked) <= MAX_BLOCKED:
+            line.again = False
             page = await self._tools.deliveries.heads(line.endpoint, after, PAGE)
             groups = self._due(page)
             probing = line.failures > 0 and bool(groups)
@@ -124,12 +138,23 @@ class Turn:
                 return 0.0
             if groups and (probing or self._down):
                 continue  # the page again, for what of it was not tried
-            if len(page) == PAGE and not (line.serial and self._blocked) and len(self._blocked) <= MAX_BLOCKED:
-                after = page[-1].id
-            elif line.again and not (line.serial and self._blocked):
-                after = 0
-            else:
-                return self._wait_s()
+            after = page[-1].id if page else after
+            if (line.serial and self._blocked) or not (len(page) == PAGE or line.again):
+                break
+        return self._rest(after)
+
+    def _rest(self, seen: int) -> float | None:
+        """Nothing more can be told now: seconds until the next try, None if nothing is left."""
+        line, wait_s = self._line, self._wait_s()
+        if line.serial:
+            return wait_s
+        now = self._tools.clock.monotonic()
+        if wait_s is not None:
+            # Bounded, for the wall clock that the next tries go by may have jumped.
+            wait_s = min(max(wait_s, len(self._blocked) * LOOK_S), MAX_WAIT_S)
+            self._all_at = min(self._all_at, now + wait_s)
+        line.seen, line.blocked, line.all_at = seen, self._blocked, self._all_at
+        return None if self._all_at == math.inf else max(0.001, self._all_at - now)
 
     def _due(self, page: Sequence[Pending]) -> list[list[Pending]]:
         """What of a page can be told now, by group, in order."""

@@ -18,8 +18,15 @@ _d = schema.deliveries.c
 _IN_DOUBT = select(func.count()).where(
     _s.tp_mr.is_(None), _s.submitted_at.is_not(None), _s.state == schema.sqltext(SegmentState.IN_DOUBT.value)
 )
-_PENDING = (
-    select(_d.endpoint, func.count(), func.min(_d.id)).where(_d.state == schema.sqltext(PENDING)).group_by(_d.endpoint)
+# By the partial index alone; only the oldest of each endpoint is read as well.
+_counted = (
+    select(_d.endpoint, func.count().label("pending"), func.min(_d.id).label("first"))
+    .where(_d.state == schema.sqltext(PENDING))
+    .group_by(_d.endpoint)
+    .subquery()
+)
+_PENDING = select(_counted.c.endpoint, _counted.c.pending, _d.created_at).join_from(
+    _counted, schema.deliveries, _d.id == _counted.c.first
 )
 _DEAD = select(_d.endpoint, func.count()).where(_d.state == schema.sqltext(DEAD)).group_by(_d.endpoint)
 
@@ -49,17 +56,13 @@ async def read(connection: AsyncConnection) -> Backlog:
     in_doubt = (await connection.execute(_IN_DOUBT)).scalar_one()
     pending = {row[0]: (row[1], row[2]) for row in await connection.execute(_PENDING)}
     dead = {row[0]: row[1] for row in await connection.execute(_DEAD)}
-    firsts = [first for _, first in pending.values()]
-    created = {
-        row[0]: row[1] for row in await connection.execute(select(_d.id, _d.created_at).where(_d.id.in_(firsts)))
-    }
     return Backlog(
         in_doubt,
         tuple(
             EndpointBacklog(
                 endpoint,
                 pending[endpoint][0] if endpoint in pending else 0,
-                created.get(pending[endpoint][1]) if endpoint in pending else None,
+                pending[endpoint][1] if endpoint in pending else None,
                 dead.get(endpoint, 0),
             )
             for endpoint in sorted({*pending, *dead})

@@ -303,28 +303,19 @@ def _block_queued(tx: Tx, book: LaneBook, said: Said, owner: Owner, now: int) ->
         hit = blocking(tx, said.number, MessageClass(class_))
         if hit is None:
             continue
-        in_hand_here = tx.guard(
-            partial(block, tx, book, message_id, hit, owner, now), partial(_put_aside, tx, book, message_id, now)
-        )
+        tx.guard(partial(block, tx, book, message_id, hit, owner, now), partial(set_aside, tx, book, message_id, now))
         blocked += 1
-        in_hand += int(in_hand_here)
-        if in_hand_here and in_hand_of == owner.instance:
+        in_hand += int(in_hand_of is not None)
+        if in_hand_of == owner.instance:
             book.recalled.add(message_id)
             tx.notices.recalled = True
     return blocked, in_hand
 
 
-def _put_aside(tx: Tx, book: LaneBook, message_id: int, now: int, error: Exception) -> bool:
-    set_aside(tx, book, message_id, now, error)
-    return False
-
-
-def block(tx: Tx, book: LaneBook, message_id: int, hit: OptOut, owner: Owner, now: int) -> bool:
-    """Block what is left of a message; whether a channel has a segment of it in its hands."""
-    segments = segments_of(tx, message_id)
+def block(tx: Tx, book: LaneBook, message_id: int, hit: OptOut, owner: Owner, now: int) -> None:
+    """Block what is left of a message."""
     block_segments(tx, message_id, hit.sentence, now)
     refold(tx, book, message_id, now, owner, reason=hit.sentence)
-    return any(segment.state is S.SUBMITTING for segment in segments)
 
 
 def block_segments(tx: Tx, message_id: int, detail: str, now: int) -> None:

@@ -180,14 +180,14 @@ class Store:
     async def advance(self) -> upkeep.Advanced:
         """Do what has become due; says when to come again."""
 
-        def operation(tx: Tx) -> upkeep.Advanced:
+        def operation(tx: Tx) -> tuple[int, upkeep.Advanced]:
             now = self._clock.now_ms()
             if now < self._latest - CLOCK_SLACK_MS:
                 upkeep.clock_went_back(tx, now)
-            self._latest = now
-            return upkeep.advance(tx, self._desk(), now, self._rules)
+            return now, upkeep.advance(tx, self._desk(), now, self._rules)
 
-        return await self.writer.run(operation)
+        self._latest, advanced = await self.writer.run(operation)  # noted once it is on disk, and no sooner
+        return advanced
 
     async def see_sim(self, channel: str, identity: SimIdentity, number: str) -> upkeep.Pairing:
         """Note the SIM found in a channel."""

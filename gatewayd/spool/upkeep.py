@@ -23,6 +23,7 @@ SPOOL_ID = "spool_id"  # name of the setting
 STEP = 500  # rows moved in one transaction, so that no claim waits long
 KEY_LIFE_MS = 7 * 86_400_000  # of an Idempotency-Key
 TOLD_LIFE_MS = 7 * 86_400_000  # of an event, once everybody was told
+RESULT_WITHIN_MS = 780_000  # a modem may still owe the result of a submission: 180 s, then 600 s (gsm-modem.md §3)
 DEAD_LIFE_MS = 30 * 86_400_000  # of a delivery that was given up, during which it can be replayed
 
 _m = schema.messages.c
@@ -404,6 +405,15 @@ PAIR = Statement(
     .where(_channels.name == bindparam("b_name"))
     .values(sim_id=bindparam("v_sim_id"), paired_at=bindparam("v_at"), seen_sim_id=bindparam("v_seen"))
 )
+WITHOUT_RESULT = Statement(
+    select(func.max(_s.submitted_at)).where(
+        _s.sim_id == bindparam("sim_id"),
+        _s.tp_mr.is_(None),
+        _s.submitted_at.is_not(None),
+        _s.submitted_at >= bindparam("since"),
+        _s.state.in_([schema.sqltext(state.value) for state in (S.IN_DOUBT, S.ABANDONED)]),
+    )
+)
 SEEN_OTHER = Statement(
     update(schema.channels).where(_channels.name == bindparam("b_name")).values(seen_sim_id=bindparam("v_seen"))
 )
@@ -413,13 +423,15 @@ SEEN_OTHER = Statement(
 class Pairing:
     """The SIM's id in the spool; `changed`: the channel was paired with another one (`paired`): park it.
 
-    `last_submit_at`: when a submission over this SIM was last begun (epoch ms), None if none ever was.
+    `last_submit_at`: when a submission over this SIM was last begun (epoch ms), None if none ever was. `owes_until`: so
+    long the result of one may still come that was given up (epoch ms; 0: none).
     """
 
     sim_id: int
     changed: bool = False
     paired: SimIdentity = field(default_factory=SimIdentity)
     last_submit_at: int | None = None
+    owes_until: int = 0
 
 
 def see_sim(tx: Tx, channel: str, identity: SimIdentity, number: str, now: int, owner: Owner) -> Pairing:
@@ -449,7 +461,9 @@ def see_sim(tx: Tx, channel: str, identity: SimIdentity, number: str, now: int, 
         return Pairing(sim_id, True, _identity(tx, paired[0]))
     elif paired[1] is not None:
         tx.run(SEEN_OTHER, {"b_name": channel, "v_seen": None})
-    return Pairing(sim_id, last_submit_at=None if row is None else row[3])
+    owed = tx.one(WITHOUT_RESULT, {"sim_id": sim_id, "since": now - RESULT_WITHIN_MS})
+    owes_until = 0 if owed is None or owed[0] is None else min(owed[0], now) + RESULT_WITHIN_MS
+    return Pairing(sim_id, last_submit_at=None if row is None else row[3], owes_until=owes_until)
 
 
 SIM_BY_ID = Statement(select(_sims.iccid, _sims.imsi).where(_sims.id == bindparam("id")))

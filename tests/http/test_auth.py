@@ -6,6 +6,7 @@ import base64
 import logging
 import os
 import pwd
+import socket
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -196,3 +197,33 @@ async def test_on_the_control_socket_the_uid_is_the_actor(tmp_path: Path) -> Non
         headers = bearer("gw_unknown")
         async with client.get("http://local/api/v1/status", headers=headers) as response:
             assert response.status == 200  # who may open the socket needs no key
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:8080", 200),
+        ("[::1]:8080", 200),
+        ("localhost:8080", 200),
+        ("LOCALHOST.", 200),
+        (socket.gethostname(), 200),
+        ("gateway.example.com:8080", 200),
+        ("evil.example", 401),
+        ("evil.example:8080", 401),
+        ("127.0.0.1.evil.example", 401),
+        ("localhost.evil.example:80", 401),
+    ],
+)
+async def test_a_name_that_is_made_to_stand_for_our_address_reads_nothing_without_a_key(
+    tmp_path: Path, host: str, status: int
+) -> None:
+    """DNS rebinding: the web page's own name is in what it asks for."""
+    async with gateway(
+        tmp_path, trusted_networks=(ip_network("127.0.0.0/8"),), host_names=("Gateway.Example.com",)
+    ) as gate:
+        answer = await gate.get("/api/v1/messages", key=None, headers={"Host": host})
+        assert answer.status == status, answer.json
+        if status == 401:
+            assert "http.host_names" in answer.json["detail"]
+        assert (await gate.get("/api/v1/messages", headers={"Host": host})).status == 200, "a key is as good as ever"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import encodings
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +176,20 @@ async def test_several_receivers_are_accepted_all_or_none(tmp_path: Path) -> Non
         assert gate.queued() == 2
 
 
+async def test_the_ids_of_many_receivers_fit_into_a_header(tmp_path: Path) -> None:
+    """Clients and proxies refuse headers beyond 8 or even 4 KiB, and would then send it all once more."""
+    numbers = [f"+5989834{number:04}" for number in range(1000)]
+    async with gateway(tmp_path, **ON) as gate:
+        for number in numbers[:600]:
+            await opt_out(gate, number)
+        said = await ask(gate, method="POST", data={**GOOD, "to": " ".join(numbers)})
+        assert said.both == ACCEPTED
+        shown = said.headers["X-Gatewayd-Idm"].split()
+        assert (shown[0], shown[-1]) == ("1", "...")
+        assert said.headers["X-Gatewayd-Denied"].split()[-1] == "..."
+        assert sum(len(name) + len(value) for name, value in said.headers.items()) < 4000
+
+
 async def test_receivers_that_opted_out_are_denied(tmp_path: Path) -> None:
     """Kannel denies with 400 if it denies all of them; of several it sends to the others."""
     denied = (400, "Number(s) has/have been denied by white- and/or black-lists.")
@@ -224,6 +239,11 @@ async def test_it_is_queued_for_later_while_nothing_can_be_sent(tmp_path: Path) 
         ("coding=2&charset=UTF-8", "a%C3%B1o", "año"),
         ("charset=UCS-2BE&coding=2", "%20%AC", "€"),
         ("charset=GBK", "%C4%E3%BA%C3", "你好"),
+        ("charset=latin1", "a%F1o", "año"),
+        ("charset=KOI8-U", "%D0", "п"),
+        ("charset=Shift-JIS", "%93%FA", "日"),
+        ("charset=EUC-KR", "%C7%D1", "한"),
+        ("charset=UTF-16LE", "a%00", "a"),
         ("charset=rot13", "abc", None),
         ("charset=unicode_escape", "abc", None),
         ("charset=utf-7", "abc", None),
@@ -280,6 +300,15 @@ REFUSED: dict[str, tuple[dict[str, str | None], int, str]] = {
     "escape in the host": ({"dlr-mask": "31", "dlr-url": "http://%p/"}, 400, "DLR-URL field misformed, rejected"),
     "account": ({"account": "a\nb"}, 400, "account: "),
 }
+
+
+async def test_names_of_character_sets_are_not_remembered(tmp_path: Path) -> None:
+    """Python keeps each name that it does not know, of whatever length, for ever."""
+    async with gateway(tmp_path, **ON) as gate:
+        before = set(encodings._cache)  # type: ignore[attr-defined]
+        for name in ("no-such-charset", "x" * 5000, "zlib", "koi8-x"):
+            assert (await ask(gate, {**GOOD, "charset": name})).status == 400
+        assert set(encodings._cache) == before  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", REFUSED)

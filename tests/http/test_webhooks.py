@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,15 +15,17 @@ from typer.testing import CliRunner
 
 from gatewayd.cli import app
 from gatewayd.clock import SystemClock
+from gatewayd.commands import control
 from gatewayd.http import schemas_webhooks
 from gatewayd.router.endpoints import Manner, subscriptions
 from gatewayd.router.outbox import Outbox
 from gatewayd.spool.events import CHANNEL, GatewayEvent
 from gatewayd.spool.work import Rules
 from tests.daemon import until
-from tests.http.helpers import ADMIN, READ, Gateway, gateway
+from tests.http.helpers import ADMIN, READ, Gateway, bearer, gateway
 from tests.router.receivers import HERE, Got, Receiver, receiver, webhook
 from tests.spool.helpers import message
+from tests.test_metrics import prepared
 
 URL = "/api/v1/webhooks"
 
@@ -107,6 +110,30 @@ async def test_a_webhook_that_is_not_configured_any_more_is_shown(tmp_path: Path
         assert "not configured" in (await command(gate, "list"))[1]
 
 
+async def test_what_nobody_calls_any_more_does_not_count_as_late(tmp_path: Path) -> None:
+    """GatewaydWebhookBacklog goes by the oldest event: a webhook that was taken away would page for ever."""
+
+    async def oldest(gate: Gateway) -> dict[str, bool]:
+        async with gate.client.get(gate.url + "/metrics", headers=bearer(ADMIN)) as response:
+            text = await response.text()
+        found = re.findall(r'^gatewayd_outbox_(backlog|oldest_seconds)\{endpoint="(.+)"\} (.+)$', text, re.MULTILINE)
+        return {f"{name} {endpoint}": float(value) > 0 for name, endpoint, value in found}
+
+    with prepared(endpoints=("webhook:crm",)):
+        async with telling(tmp_path, lambda got: 500) as (gate, crm):
+            await tell(gate, "a")
+            await crm.until_got(1)
+            found = await oldest(gate)
+            assert (found["backlog webhook:crm"], found["oldest_seconds webhook:crm"]) == (True, True)
+            assert gate.context.outbox is not None
+            gate.context.outbox.configure([webhook("crm", crm.url, enabled=False)], Manner())
+            found = await oldest(gate)
+            assert (found["backlog webhook:crm"], found["oldest_seconds webhook:crm"]) == (True, False)
+            gate.context.outbox.configure([], Manner())
+            found = await oldest(gate)
+            assert (found["backlog webhook:crm"], found["oldest_seconds webhook:crm"]) == (True, False)
+
+
 async def test_log_and_replay(tmp_path: Path) -> None:
     async with telling(tmp_path, no) as (gate, crm):
         await tell(gate, "a", "bad", "b")
@@ -131,6 +158,9 @@ async def test_log_and_replay(tmp_path: Path) -> None:
         assert await command(gate, "replay", "3", "--done") == (0, "1 delivery pending again\n")
         await crm.until_got(before + 2)
         assert (await command(gate, "replay"))[0] == 2
+        for words in (("replay", "--endpoint", "cmr"), ("log", "--endpoint", "webhook:cmr")):
+            assert await command(gate, *words) == (1, "there is no webhook 'cmr'; there are crm, off\n")
+        assert await command(gate, "replay", "--endpoint", "off") == (0, "0 deliveries pending again\n")
 
 
 async def test_the_test_event(tmp_path: Path) -> None:
@@ -146,6 +176,24 @@ async def test_the_test_event(tmp_path: Path) -> None:
         status, output = await command(gate, "test", "other")
         assert (status, output) == (1, "there is no webhook 'other' in the configuration\n")
         assert (await gate.get(f"{URL}/deliveries", key=ADMIN)).json["items"] == []
+
+
+async def test_a_test_waits_as_long_as_a_webhook_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`timeout` may be two minutes: that the daemon does not answer would be a lie."""
+    released = asyncio.Event()
+
+    async def slow(got: Got) -> int:
+        await released.wait()
+        return 200
+
+    monkeypatch.setattr(control, "LIMIT_S", 0.05)
+    async with telling(tmp_path, slow) as (gate, crm):
+        asking = asyncio.create_task(command(gate, "test", "crm"))
+        await crm.until_got(1)
+        done, _ = await asyncio.wait({asking}, timeout=0.3)  # several times the limit of other commands
+        assert not done
+        released.set()
+        assert (await asking)[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ class Post:
 
     async def said(self, idm: int, type_: str, url: str, format_: str = "") -> None:
         """An event of a message that has a callback."""
-        data = {"state": 2, "delivery": "pending", "reason": ""}
+        data = {"state": 2, "delivery": "pending", "reason": "", "segments": 1}
         event = GatewayEvent(type_, message_id=idm, data=data, callback_url=url, callback_format=format_)
         await self.store.note(event)
 

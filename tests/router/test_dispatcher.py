@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ from gatewayd.spool.accept import NewMessage
 from gatewayd.spool.engine import open_database
 from gatewayd.spool.retry import RetryPolicy
 from gatewayd.spool.store import Store
-from gatewayd.spool.work import Rules, Taken
+from gatewayd.spool.work import Line, Result, Rules, Taken, Want
 from gatewayd.spool.writer import Notices, Tx
 from tests.spool.helpers import LosesAnswers
 
@@ -502,3 +503,124 @@ async def test_a_server_that_cuts_connections_loses_and_doubles_nothing(tmp_path
             (message, seq) for message in kept for seq in (1, 2)
         )
         assert doubt == (0,)
+
+
+async def test_an_outcome_that_a_removed_channel_could_not_write_is_written_by_its_successor_or_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload while the spool takes no writes: what was sent must never be taken for a claim that nobody got."""
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(dispatcher_module, "TIME_RETRY_MS", 10)
+    handed_over, locked = asyncio.Event(), asyncio.Event()
+
+    async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+        handed_over.set()
+        await locked.wait()
+        return await taken(channel, segment, gate)
+
+    async with rig(tmp_path, "a", script=script) as r:
+        ids = await r.accept("x")
+        await handed_over.wait()
+        other = sqlite3.connect(r.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        locked.set()
+        await r.until(lambda: not r.store.writer.healthy)
+        await r.dispatcher.remove("a", 0)
+        other.execute("ROLLBACK")
+        other.close()
+        await r.until(lambda: r.rows("SELECT state FROM segments") == [("SUBMITTED",)])
+        r.dispatcher.add("a", lambda: Scripted("a", r.network), interval_s=0, numbers=lambda sim: "")
+        await r.accept("x", to="+59897{:06}")
+        await r.settled()
+        assert [message for _, message, _ in r.network.sent] == [ids[0], ids[0] + 1]
+
+
+async def test_a_claim_that_is_given_back_is_none_that_a_removed_channel_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, and the successor has trouble with the spool of its own before the outcome is written."""
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(dispatcher_module, "TIME_RETRY_MS", 3_600_000)
+    handed_over, locked = asyncio.Event(), asyncio.Event()
+
+    async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
+        handed_over.set()
+        await locked.wait()
+        return await taken(channel, segment, gate)
+
+    async with rig(tmp_path, "a", script=script) as r:
+        (first,) = await r.accept("x")
+        await handed_over.wait()
+        other = sqlite3.connect(r.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        locked.set()
+        await r.until(lambda: not r.store.writer.healthy)
+        await r.dispatcher.remove("a", 0)
+        other.execute("ROLLBACK")
+        other.close()
+        work, failures = Store.work, [SpoolError("once")]
+
+        async def fails_once(store: Store, line: Line, result: Result | None, want: Want | None) -> Taken:
+            if failures and want is not None:
+                raise failures.pop()
+            return await work(store, line, result, want)
+
+        monkeypatch.setattr(Store, "work", fails_once)
+        r.dispatcher.add("a", lambda: Scripted("a", r.network), interval_s=0, numbers=lambda sim: "")
+        await r.settled()
+        await r.ready()
+        assert [message for _, message, _ in r.network.sent] == [first]
+
+
+async def test_a_resume_does_not_undo_a_pause_that_comes_after_it(tmp_path: Path) -> None:
+    """An emergency stop holds in memory as on disk, whoever steers at the same time."""
+    async with rig(tmp_path, "a") as r:
+        await r.dispatcher.pause("root", "first")
+        await asyncio.gather(r.dispatcher.resume("ann"), r.dispatcher.pause("bob", "second"))
+        assert "second" in (await r.store.setting("paused") or "")
+        assert "second" in r.dispatcher.paused()
+
+
+async def test_the_call_of_a_channel_that_is_removed_goes_to_another(tmp_path: Path) -> None:
+    """Promise 6: it is woken for a message and leaves in the same moment; the other one is idle."""
+    async with rig(tmp_path, "a", "b") as r:
+        await r.ready()
+        called, other = r.dispatcher._idle
+        told: list[Notices] = []
+        committed = r.dispatcher.committed
+        r.dispatcher.committed = told.append  # type: ignore[method-assign,assignment]
+        await r.accept("x")
+        r.dispatcher.committed = committed  # type: ignore[method-assign]
+        for notices in told:
+            r.dispatcher.committed(notices)
+        await r.dispatcher.remove(called.name, 5)
+        await r.settled()
+        assert [channel for channel, _, _ in r.network.sent] == [other.name]
+
+
+async def test_each_state_of_a_channel_is_told_once_and_in_order_also_after_trouble_of_the_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(dispatcher_module, "TIME_RETRY_MS", 10)
+
+    def told() -> list[tuple[str | None, str]]:
+        rows = r.rows("SELECT data FROM outbox WHERE type = 'channel.state' ORDER BY id")
+        said = [json.loads(str(data)) for (data,) in rows]
+        return [(each["was"], each["state"]) for each in said]
+
+    async with rig(tmp_path, "a", away=("a",)) as r:
+        r.network.up["a"].set()
+        await r.ready()
+        assert told() == [(None, "ready")]
+        r.network.up["a"].clear()
+        other = sqlite3.connect(r.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        r.network.sessions["a"].lost.set()
+        await r.until(lambda: r.dispatcher.channels()[0].status.state is ChannelState.STARTING)
+        assert not r.store.writer.healthy
+        r.network.up["a"].set()
+        other.execute("ROLLBACK")
+        other.close()
+        await r.until(lambda: len(told()) == 3)
+        assert told() == [(None, "ready"), ("ready", "down"), ("down", "ready")]

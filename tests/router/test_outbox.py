@@ -18,8 +18,9 @@ from gatewayd.config.destinations import Reach
 from gatewayd.config.webhooks import signing_key
 from gatewayd.router.endpoints import Manner
 from gatewayd.router.events import body, event_id
-from gatewayd.router.outbox import SOUND, SUSPECT
+from gatewayd.router.outbox import NEW, SUSPECT
 from gatewayd.router.verdicts import BACKOFF_S
+from gatewayd.spool.deliveries import Pending
 from gatewayd.spool.events import DEAD, DONE
 from gatewayd.spool.outbox_reader import OutboxReader
 from tests.daemon import until
@@ -395,6 +396,48 @@ async def test_a_host_is_called_eight_times_at_once_at_most(sqlite_url: str) -> 
         assert sorted(each.json["data"]["idm"] for each in app.got) == sorted(idms)
 
 
+async def test_what_waits_for_its_next_try_is_not_looked_at_for_each_new_event(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An application with a wrong path: thousands of messages whose URL answers 404, and events go on."""
+    working = False
+
+    def answer(got: Got) -> int:
+        return 200 if working or got.path.startswith("/good") else 404
+
+    async with receiver(answer) as app, post(sqlite_url) as office:
+        here = f"http://127.0.0.1:{app.port}"
+        messages = [message(f"+59898{number:06}", callback_url=f"{here}/bad{number}") for number in range(350)]
+        first = await office.spool.accept(*messages)
+        await app.until_got(350)
+        await office.settled(350, "pending")
+        looked: list[int] = []
+        heads = office.outbox.deliveries.heads
+
+        async def counted(endpoint: str, after: int, limit: int) -> list[Pending]:
+            looked.append(after)
+            return await heads(endpoint, after, limit)
+
+        monkeypatch.setattr(office.outbox.deliveries, "heads", counted)
+        for number in range(20):
+            await office.spool.accept(message(f"+59899{number:06}", callback_url=f"{here}/good{number}"))
+            await app.until(lambda number=number: app.answered[-1].path == f"/good{number}")  # type: ignore[misc]
+        await office.settled(20)
+        assert min(looked) >= 350, "only what is new"
+        await office.said(first[7], "message.sent", f"{here}/bad7")
+        await office.settled(351, "pending")
+        assert [each.path for each in app.got].count("/bad7") == 1, "it is not told before what waits"
+        (done, *_) = await office.log("done")
+        assert await office.outbox.replay("uid 0", DONE, ids=[done.id]) == (1, None)
+        await app.until(lambda: len(app.got) == 371)  # also what lies before, where it is told once more
+        await office.settled(20)
+        working = True
+        office.later(2)
+        await office.settled(371)
+        told = [each.json["type"] for each in app.answered if each.path == "/bad7"]
+        assert told == ["message.accepted", "message.accepted", "message.sent"]
+
+
 async def test_one_message_that_makes_a_host_fail_stops_no_other(sqlite_url: str) -> None:
     def fails_on_one(got: Got) -> int:
         return 500 if got.json["data"]["idm"] == 1 else 200
@@ -427,17 +470,17 @@ async def test_many_hosts_that_hang_keep_no_good_one_waiting(sqlite_url: str) ->
         await office.spool.accept(
             *(message(f"+59898{n:06}", callback_url=f"http://{host}:{app.port}/") for n, host in enumerate(hosts))
         )
-        await app.until(lambda: app.now == SOUND)
+        await app.until(lambda: app.now == NEW)
         await office.event("a")
         await app.until(lambda: any(each.path == "/crm" for each in app.answered))
-        assert app.now == SOUND  # they hang on, and no others of them are called
+        assert app.now == NEW  # they hang on, and no others of them are called
         never.released.set()
 
         async def all_failed() -> bool:
             return office.outbox.failing_callbacks() == 300
 
         await until(all_failed)
-        assert app.busy <= SOUND + 1
+        assert app.busy <= NEW + 1
         # Those that failed have a few places of their own now: one that answers has its turn at once.
         never.released.clear()
         office.later(2)
@@ -445,6 +488,28 @@ async def test_many_hosts_that_hang_keep_no_good_one_waiting(sqlite_url: str) ->
         await office.spool.accept(message("+59899000000", callback_url=f"{here}/good"))
         await app.until(lambda: any(each.path == "/good" for each in app.answered))
         assert app.now == SUSPECT
+        never.released.set()
+
+
+async def test_hosts_never_called_before_keep_no_known_one_waiting(sqlite_url: str) -> None:
+    """Ten thousand names that hang for the first time are not a queue for those that took their last call."""
+    never = Never()
+
+    async def by_host(got: Got) -> int:
+        return 200 if got.headers["Host"].startswith("127.0.0.1:") else await never(got)
+
+    async with receiver(by_host, host="0.0.0.0") as app, post(sqlite_url) as office:
+        good = f"http://127.0.0.1:{app.port}"
+        await office.spool.accept(message("+59899000000", callback_url=f"{good}/first"))
+        await office.settled(1)
+        hosts = [f"127.0.1.{number + 1}" for number in range(200)]
+        await office.spool.accept(
+            *(message(f"+59898{n:06}", callback_url=f"http://{host}:{app.port}/") for n, host in enumerate(hosts))
+        )
+        await app.until(lambda: app.now == NEW)
+        await office.spool.accept(message("+59899000000", callback_url=f"{good}/again"))
+        await app.until(lambda: any(each.path == "/again" for each in app.answered))
+        assert app.now == NEW
         never.released.set()
 
 

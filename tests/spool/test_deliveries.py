@@ -16,6 +16,7 @@ from gatewayd.spool.events import CHANNEL, DEAD, DONE, PENDING, TYPES, GatewayEv
 from gatewayd.spool.inbound import PlainIntake
 from gatewayd.spool.reader import Reader
 from gatewayd.spool.work import Rules
+from gatewayd.spool.writer import Tx
 from tests.spool.helpers import START_MS, Spool, message, open_spool
 
 
@@ -153,3 +154,23 @@ async def test_what_is_done_is_not_looked_at(sqlite_url: str) -> None:
         connection.close()
     assert "ix_deliveries_pending" in plan
     assert "TEMP B-TREE" not in plan
+
+
+async def test_there_may_be_more_endpoints_than_a_statement_can_have_values(database_url: str) -> None:
+    """Whoever has an API key decides how many hosts, or ports of one, callbacks go to. PostgreSQL takes 65 535."""
+    hosts = 70_000
+
+    def fill(tx: Tx) -> None:
+        row = {"outbox_id": 1, "url": "", "format": "", "state": PENDING, "attempts": 0, "next_at": 0, "error": ""}
+        for number in range(hosts):
+            tx.add(schema.deliveries, row | {"endpoint": f"callback:http://a.example:{number}", "created_at": number})
+
+    async with reading(database_url) as (spool, _):
+        await spool.store.writer.run(fill)
+        reader = Reader(spool.database, spool.clock)
+        try:
+            found = await reader.backlog()
+        finally:
+            await reader.close()
+    assert len(found.endpoints) == hosts
+    assert all(each.endpoint.endswith(f":{each.oldest_at}") and each.pending == 1 for each in found.endpoints)

@@ -577,5 +577,22 @@ async def test_one_message_whose_rows_are_broken_does_not_keep_the_others_from_b
         assert len(await answers(spool)) == 1
 
 
+async def test_a_broken_message_in_a_channels_hands_is_called_back_all_the_same(database_url: str) -> None:
+    """Promise 5 within promise 4: it cannot be blocked, for its rows are broken, and its PDU must not be written."""
+    from sqlalchemy import update
+
+    from gatewayd.spool.engine import Statement
+
+    async with open_spool(database_url, intake=intake()) as spool:
+        line = await spool.sim()
+        await spool.accept(message(segments=2))
+        claim = await spool.claim(line)
+        assert claim is not None
+        broken = Statement(update(schema.segments).where(s.seq == schema.sqltext(2)).values(state="NONSENSE"))
+        await spool.store.writer.run(lambda tx: tx.run(broken, {}))
+        await Sim(spool).says("STOP")
+        assert spool.store.is_recalled(claim.message_id)
+
+
 def test_the_messages_here_are_of_the_class_a_submitter_gets_by_default() -> None:
     assert NewMessage("x", "x", "x", "gsm7", 1).class_ is MessageClass.APPLICATION

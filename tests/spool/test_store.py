@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -18,6 +19,7 @@ from gatewayd.spool.reports import NewReport
 from gatewayd.spool.retry import RetryPolicy
 from gatewayd.spool.store import PAUSED, Store
 from gatewayd.spool.work import Line, Rules, Want
+from gatewayd.spool.writer import Tx
 from tests.spool.helpers import FakeClock, LosesAnswers, Spool, message, open_spool, want
 
 m, s, a, e = schema.messages.c, schema.segments.c, schema.attempts.c, schema.events.c
@@ -900,3 +902,30 @@ async def test_a_number_is_free_again_when_the_message_under_way_does_not_get_on
         rest = await spool.claim(line)
         assert rest is not None, "and when the SIM is back, the rest of the message goes on"
         assert (rest.segment.message.to, rest.segment.seq) == ("+59890000002", 2)
+
+
+async def test_a_clock_that_goes_back_is_noticed_though_the_commit_that_did_is_rolled_back(database_url: str) -> None:
+    """Another operation of the batch fails, so that all of it is done again."""
+    clock = FakeClock()
+    async with open_spool(database_url, clock=clock) as spool:
+        line = await spool.sim()
+        await spool.accept()
+        claim = await spool.claim(line)
+        assert claim is not None
+        await spool.store.work(line, spool.not_sent(claim), None)
+        await spool.store.advance()
+        clock.ms -= 365 * 86_400_000
+
+        def fails(tx: Tx) -> None:
+            raise ZeroDivisionError("a bug")
+
+        both_there = threading.Event()
+        before = asyncio.create_task(spool.store.writer.run(lambda tx: both_there.wait(20)))
+        together = asyncio.gather(spool.store.advance(), spool.store.writer.run(fails), return_exceptions=True)
+        await asyncio.sleep(0)
+        both_there.set()
+        advanced, failed = await together
+        assert await before
+        assert isinstance(failed, ZeroDivisionError)
+        assert isinstance(advanced, upkeep.Advanced)
+        assert advanced.again_at == clock.ms + 10_000, "the first back-off, from now"

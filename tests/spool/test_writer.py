@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from gatewayd.app import _WriterHeart
 from gatewayd.errors import SpoolError
 from gatewayd.spool import engine, schema
 from gatewayd.spool import writer as writer_module
@@ -249,3 +250,20 @@ def _kill_writers(url: str) -> None:
             "WHERE datname = current_database() AND application_name LIKE %s",
             ("gatewayd % writer",),
         )
+
+
+async def test_the_writers_heart_beats_however_much_waits_to_be_written(sqlite_url: str) -> None:
+    """The watchdog asks whether the thread works, not whether it has caught up."""
+    async with open_spool(sqlite_url) as spool:
+        writer = spool.store.writer
+        go_on, beaten = threading.Event(), threading.Event()
+        first = asyncio.create_task(writer.run(lambda tx: go_on.wait(20)))
+        bulk = [asyncio.create_task(writer.run(lambda tx: None, rows=BATCH_ROWS)) for _ in range(3)]
+        last = asyncio.create_task(writer.run(lambda tx: beaten.wait(10), rows=BATCH_ROWS))
+        await asyncio.sleep(0)
+        beat = asyncio.create_task(_WriterHeart(spool.store).beat())
+        beat.add_done_callback(lambda task: beaten.set())
+        await asyncio.sleep(0)
+        go_on.set()
+        assert await last, "it went to disk before the last of the bulk"
+        await asyncio.gather(first, beat, *bulk)

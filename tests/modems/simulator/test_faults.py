@@ -6,7 +6,7 @@ import pytest
 
 from gatewayd.modems.simulator.faults import FAULTS
 from gatewayd.modems.simulator.modem import State
-from tests.modems.simulator.rig import CTRL_Z, Rig, submit_pdus
+from tests.modems.simulator.rig import CTRL_Z, ESC, Rig, submit_pdus
 
 OK = "\r\nOK\r\n"
 LENGTH, PDU = submit_pdus("+59898000010", "hello", report=False)[0]
@@ -117,6 +117,8 @@ def test_every_fault_leaves_a_modem_that_can_be_used(rig: Rig) -> None:
         rig.lines[0].plugged = True
         if rig.modem.state is State.OFF:
             rig.modem.power_on()
+        if rig.modem.state is State.PDU:
+            rig.say(ESC)
         rig.at("E0")
         rig.heard()
         assert rig.at("") == OK, name
