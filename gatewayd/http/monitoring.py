@@ -10,7 +10,7 @@ from gatewayd.errors import GatewayError
 from gatewayd.http.context import CONTEXT, HttpContext
 from gatewayd.http.problems import answer_json
 from gatewayd.model import ChannelState
-from gatewayd.spool import upkeep
+from gatewayd.spool import settings
 from gatewayd.spool.writer import Tx
 
 PROBE_TIMEOUT_S = 2.0  # a write that takes longer is as good as none for whoever waits for an answer
@@ -50,8 +50,8 @@ class Probe:
         value = str(self._context.clock.now_ms())
 
         def note(tx: Tx) -> None:
-            if tx.run(upkeep.SET, {"b_name": _NOTED, "v_value": value}) == 0:
-                tx.run(upkeep.NEW_SETTING, {"name": _NOTED, "value": value})
+            if tx.run(settings.SET, {"b_name": _NOTED, "v_value": value}) == 0:
+                tx.run(settings.NEW_SETTING, {"name": _NOTED, "value": value})
 
         try:
             writer = self._context.store.writer

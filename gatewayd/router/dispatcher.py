@@ -12,7 +12,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gatewayd import metrics, msglog
 from gatewayd.clock import Clock, iso
@@ -127,6 +127,7 @@ class Dispatcher:
         task.leaving = True
         self._wake(task)
         await self._end([task], timeout_s)
+        await self._tell_state(task, replace(task.supervisor.status(), reason="removed or changed by a reload"))
         del self._channels[name]
 
     async def start(self) -> None:

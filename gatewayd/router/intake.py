@@ -17,7 +17,7 @@ from gatewayd.modems.pdu import dcs as coding
 from gatewayd.router.numbers import normalise
 from gatewayd.router.optout import Intent, Pack, Tier, classify
 from gatewayd.spool.accept import NewMessage
-from gatewayd.spool.inbound import TEXT, InboundMessage, Piece, Ruling
+from gatewayd.spool.intake import TEXT, InboundMessage, Piece, Ruling
 from gatewayd.spool.reassemble import in_order
 
 GAP = "[…]"  # in a partial text, where parts lack
@@ -48,12 +48,16 @@ class Intake:
     def reassembly_timeout_ms(self) -> int:
         return self._settings.reassembly_timeout_ms
 
-    def number(self, originator: str, ton: int | None) -> str:
-        """E.164 or a short code; "" for a name, or digits that are no number."""
+    def number(self, originator: str, ton: int | None, recipient: str) -> str:
+        """E.164 or a short code; "" for a name, or digits that are no number.
+
+        National digits are of the gateway's home country, or without one of the SIM's own.
+        """
         if ton == TypeOfNumber.ALPHANUMERIC:
             return ""
+        home_country = self._settings.home_country or country_of(recipient)
         try:
-            return normalise(originator, self._settings.home_country, strict=False, allow_premium=True)
+            return normalise(originator, home_country, strict=False, allow_premium=True)
         except RequestError:
             return ""
 

@@ -108,7 +108,7 @@ def accept(
             if bytes(known[0]) != idempotency.fingerprint:
                 return Accepted(conflict=True)
             return Accepted(replayed=known[1])
-    hits = [optouts.blocking(tx, message.to, message.class_) for message in messages]
+    hits = optouts.blocking_each(tx, [(message.to, message.class_) for message in messages])
     if limits is not None and messages:
         wanted = sum(message.segments for message, hit in zip(messages, hits, strict=True) if hit is None)
         exceeded = charge(tx, messages[0].api_key, limits, wanted, now)

@@ -23,6 +23,7 @@ from sqlalchemy.sql import ClauseElement
 from gatewayd.errors import ConfigError, Fault, SpoolError
 
 BUSY_TIMEOUT_S = 5.0  # how long a write waits for another process that has the file
+SERVER_SILENT_S = 20  # a PostgreSQL that takes nothing for so long is gone: less than the watchdog's patience
 LOCK_WAIT_S = 1.0  # how long a start on PostgreSQL waits for the instance's lock
 INSTANCE_LOCK = 0x6777  # class of the advisory locks that instances hold
 MIGRATION_LOCK = 0x6778  # and of the one around a migration
@@ -209,6 +210,10 @@ class PostgresDatabase(Database):
                 self.url.set(drivername="postgresql").render_as_string(hide_password=False),
                 autocommit=True,
                 connect_timeout=10,
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+                tcp_user_timeout=SERVER_SILENT_S * 1000,
                 application_name=f"gatewayd {self._instance} writer",
             )
         except psycopg.Error as error:

@@ -11,15 +11,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from sqlalchemy import bindparam, delete, func, null, select, update
 
 from gatewayd.spool import optouts, schema
-from gatewayd.spool.accept import NewMessage, keep
+from gatewayd.spool.accept import keep
 from gatewayd.spool.counters import MESSAGE, RECEIVED, next_ids
 from gatewayd.spool.engine import Row, Statement, storable
 from gatewayd.spool.events import INBOUND, GatewayEvent
+from gatewayd.spool.intake import DATA, TEXT, UNDECODABLE, CautiousIntake, InboundMessage, Intake, Piece, Ruling
 from gatewayd.spool.lanes import LaneBook
 from gatewayd.spool.moves import Owner
 from gatewayd.spool.reassemble import CONTINUES_WITHIN_MS, Assembly, Joins, KnownPart, Opens, Repeats, is_whole, place
@@ -31,8 +31,6 @@ HELP_WITHIN_MS = 3_600_000
 HELP_AT_MOST = 3  # answers to HELP within that time: two machines must not talk for ever
 MAX_ASSEMBLIES = 50  # with one sender and reference, that a part is compared with
 
-TEXT, DATA, UNDECODABLE = "text", "data", "undecodable"
-"""Kinds of inbound messages."""
 
 REOPENS_NOTHING = frozenset({"opt_out", "help", ""})
 """Intents of texts that let no agent answer one who has opted out: probably STOP, a part of HELP, not judged."""
@@ -60,110 +58,6 @@ class NewPart:
     concat_seq: int | None = None
     text: str | None = None
     user_data: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What a text is joined of. `data` is septets, one an octet, or octets, without header."""
-
-    seq: int
-    dcs: int
-    text: str | None
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class InboundMessage:
-    """A message as handed over. `number` is `originator` as E.164 or short code, "" if it is neither.
-
-    `parts` of `parts_total` are there; `continues` is the message that was handed over without them. `text` None: data,
-    or undecodable (`error` says why).
-    """
-
-    channel: str
-    sim_id: int
-    kind: str
-    originator: str
-    number: str
-    recipient: str
-    sent_at: int | None
-    received_at: int
-    text: str | None
-    data: bytes | None
-    parts: int
-    parts_total: int
-    continues: int | None = None
-    error: str | None = None
-
-    @property
-    def partial(self) -> bool:
-        return self.parts < self.parts_total or self.continues is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """What a message means. `acts`: its intent (opt_out, opt_in, help) is honoured; `reply` is then the answer."""
-
-    intent: str = ""
-    tier: str = ""
-    rule: str = ""
-    language: str = ""
-    version: str = ""
-    acts: bool = False
-    reply: NewMessage | None = None
-
-
-class Intake(Protocol):
-    """The router's part: pure."""
-
-    @property
-    def reassembly_timeout_ms(self) -> int:
-        """How long the parts of a message wait for the rest."""
-        ...
-
-    def number(self, originator: str, ton: int | None) -> str:
-        """The address of a sender as E.164 or short code; "" if it is neither."""
-        ...
-
-    def text(self, pieces: Sequence[Piece], total: int) -> str | None:
-        """The text of a message from the parts there are; None for data."""
-        ...
-
-    def judge(self, message: InboundMessage) -> Ruling: ...
-
-
-class PlainIntake:
-    """Joins texts, and understands none of them."""
-
-    reassembly_timeout_ms = 3_600_000
-
-    def number(self, originator: str, ton: int | None) -> str:
-        return originator if originator.startswith("+") else ""
-
-    def text(self, pieces: Sequence[Piece], total: int) -> str | None:
-        return None if any(piece.text is None for piece in pieces) else "".join(piece.text or "" for piece in pieces)
-
-    def judge(self, message: InboundMessage) -> Ruling:
-        return Ruling()
-
-
-class CautiousIntake(PlainIntake):
-    """As much of an intake as does not fail, and no verdict: for what its rules failed on."""
-
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
-
-    def number(self, originator: str, ton: int | None) -> str:
-        try:
-            return self._intake.number(originator, ton)
-        except Exception:
-            return super().number(originator, ton)
-
-    def text(self, pieces: Sequence[Piece], total: int) -> str | None:
-        try:
-            return self._intake.text(pieces, total)
-        except Exception:
-            return super().text(pieces, total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,14 +398,15 @@ def _message(tx: Tx, intake: Intake, pieces: Sequence[Row], total: int, continue
     read = [Piece(row[1] or 1, row[2] or 0, row[3], bytes(row[4] or b"")) for row in pieces]
     text = None if errors else intake.text(read, total)
     kind = UNDECODABLE if errors else DATA if text is None else TEXT
-    recipient = tx.one(NUMBER_OF, {"id": sim_id})
+    sim = tx.one(NUMBER_OF, {"id": sim_id})
+    recipient = "" if sim is None else sim[0]
     return InboundMessage(
         channel=channel,
         sim_id=sim_id,
         kind=kind,
         originator=originator,
-        number=intake.number(originator, ton) if originator else "",
-        recipient="" if recipient is None else recipient[0],
+        number=intake.number(originator, ton, recipient) if originator else "",
+        recipient=recipient,
         sent_at=min((row[9] for row in pieces if row[9] is not None), default=None),
         received_at=min(row[10] for row in pieces),
         text=text,

@@ -408,7 +408,6 @@ outbox = Table(
     Column("optout_event_id", BigInteger),
     Column("channel", Text),
     Column("data", Text, nullable=False),  # JSON: what could have changed since
-    Index("ix_outbox_at", "at"),
 )
 
 deliveries = Table(

@@ -13,8 +13,22 @@ from gatewayd import __version__
 from gatewayd.clock import Clock
 from gatewayd.errors import RequestError
 from gatewayd.model import SimIdentity
-from gatewayd.spool import accept, events, inbound, optouts, reports, upkeep, usage, work
+from gatewayd.spool import (
+    accept,
+    events,
+    inbound,
+    optouts,
+    pins,
+    reports,
+    retention,
+    settings,
+    sims,
+    upkeep,
+    usage,
+    work,
+)
 from gatewayd.spool.engine import Database
+from gatewayd.spool.intake import Intake, PlainIntake
 from gatewayd.spool.lanes import LaneBook
 from gatewayd.spool.migrate import migrate
 from gatewayd.spool.moves import Owner
@@ -35,16 +49,17 @@ class Store:
         clock: Clock,
         rules: Rules,
         *,
-        intake: inbound.Intake | None = None,
+        intake: Intake | None = None,
         subscriptions: Sequence[events.Subscription] = (),
         on_commit: Callable[[Notices], None] = lambda notices: None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._rules = rules
-        self._intake = intake or inbound.PlainIntake()
+        self._intake = intake or PlainIntake()
         self._subscriptions = tuple(subscriptions)
         self._book = LaneBook()
+        self._sweep = retention.Sweep()
         self._owner = Owner(instance, 0)
         self._latest = 0  # when `advance` was called last
         self.spool_id = ""  # known once it is open
@@ -52,7 +67,7 @@ class Store:
             database, on_commit=on_commit, on_rollback=self._book.forget, before_commit=self._write_events
         )
 
-    def configure(self, rules: Rules, intake: inbound.Intake, subscriptions: Sequence[events.Subscription]) -> None:
+    def configure(self, rules: Rules, intake: Intake, subscriptions: Sequence[events.Subscription]) -> None:
         """Work by another configuration from the next operation on."""
         self._rules, self._intake, self._subscriptions = rules, intake, tuple(subscriptions)
 
@@ -170,11 +185,11 @@ class Store:
         """Write an event of its own, such as a channel's state."""
         await self.writer.run(lambda tx: tx.notices.events.append(event))
 
-    async def settle_pins(self, channels: Collection[str]) -> upkeep.Settled:
+    async def settle_pins(self, channels: Collection[str]) -> pins.Settled:
         """Hold what is pinned to channels other than these, and release what was held because one was missing."""
         known = frozenset(channels)
         return await self.writer.run(
-            lambda tx: upkeep.settle_pins(tx, self._book, known, self._owner, self._clock.now_ms())
+            lambda tx: pins.settle_pins(tx, self._book, known, self._owner, self._clock.now_ms())
         )
 
     async def advance(self) -> upkeep.Advanced:
@@ -184,25 +199,25 @@ class Store:
             now = self._clock.now_ms()
             if now < self._latest - CLOCK_SLACK_MS:
                 upkeep.clock_went_back(tx, now)
-            return now, upkeep.advance(tx, self._desk(), now, self._rules)
+            return now, upkeep.advance(tx, self._desk(), self._sweep, now, self._rules)
 
         self._latest, advanced = await self.writer.run(operation)  # noted once it is on disk, and no sooner
         return advanced
 
-    async def see_sim(self, channel: str, identity: SimIdentity, number: str) -> upkeep.Pairing:
+    async def see_sim(self, channel: str, identity: SimIdentity, number: str) -> sims.Pairing:
         """Note the SIM found in a channel."""
         return await self.writer.run(
-            lambda tx: upkeep.see_sim(tx, channel, identity, number, self._clock.now_ms(), self._owner)
+            lambda tx: sims.see_sim(tx, channel, identity, number, self._clock.now_ms(), self._owner)
         )
 
     async def accept_sim(self, channel: str, actor: str) -> bool:
         """Pair a channel with the SIM that is in it now; False if there is no other one in it."""
-        return await self.writer.run(lambda tx: upkeep.accept_sim(tx, channel, actor, self._clock.now_ms()))
+        return await self.writer.run(lambda tx: sims.accept_sim(tx, channel, actor, self._clock.now_ms()))
 
     async def setting(self, name: str) -> str | None:
         """A durable switch; None if it was never set."""
-        return await self.writer.run(lambda tx: upkeep.setting(tx, name))
+        return await self.writer.run(lambda tx: settings.setting(tx, name))
 
     async def set_setting(self, name: str, value: str, actor: str) -> None:
         """Change a durable switch; who did is noted."""
-        await self.writer.run(lambda tx: upkeep.set_setting(tx, name, value, actor, self._clock.now_ms()))
+        await self.writer.run(lambda tx: settings.set_setting(tx, name, value, actor, self._clock.now_ms()))

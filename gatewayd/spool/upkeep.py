@@ -1,30 +1,23 @@
-"""What the spool does by itself: starting up, time passing, SIMs and switches."""
+"""What the spool does by itself: starting up, and what time does."""
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import bindparam, delete, func, null, or_, select, tuple_, update
+from sqlalchemy import bindparam, func, null, select, update
 
-from gatewayd.model import InDoubtPolicy, Outcome, SimIdentity
+from gatewayd.model import InDoubtPolicy, Outcome
 from gatewayd.model import SegmentState as S
-from gatewayd.spool import inbound, schema
+from gatewayd.spool import inbound, retention, schema
 from gatewayd.spool.engine import Statement, set_to
-from gatewayd.spool.events import DEAD, DONE
 from gatewayd.spool.lanes import LaneBook
 from gatewayd.spool.lifecycle import Command
 from gatewayd.spool.moves import Owner, event, move, refold, segments_of, set_aside
+from gatewayd.spool.settings import NEW_SETTING, SPOOL_ID, setting
 from gatewayd.spool.work import Claim, Line, Rules, finish_attempt, into_doubt
-from gatewayd.spool.writer import Tx
-
-SPOOL_ID = "spool_id"  # name of the setting
-STEP = 500  # rows moved in one transaction, so that no claim waits long
-KEY_LIFE_MS = 7 * 86_400_000  # of an Idempotency-Key
-TOLD_LIFE_MS = 7 * 86_400_000  # of an event, once everybody was told
-RESULT_WITHIN_MS = 780_000  # a modem may still owe the result of a submission: 180 s, then 600 s (gsm-modem.md §3)
-DEAD_LIFE_MS = 30 * 86_400_000  # of a delivery that was given up, during which it can be replayed
+from gatewayd.spool.writer import STEP, Tx
 
 _m = schema.messages.c
 _s = schema.segments.c
@@ -111,42 +104,6 @@ EXPIRED = Statement(
 )
 NEXT_EXPIRY = Statement(
     select(func.min(_m.expires_at)).where(_m.expires_at.is_not(None), _m.queue > schema.sqltext(schema.OUT))
-)
-_old = (
-    select(schema.idempotency.c.api_key, schema.idempotency.c.key)
-    .where(schema.idempotency.c.created_at < bindparam("before"))
-    .order_by(schema.idempotency.c.created_at)
-    .limit(schema.sqltext(STEP))
-)
-OLD_KEYS = Statement(
-    delete(schema.idempotency).where(tuple_(schema.idempotency.c.api_key, schema.idempotency.c.key).in_(_old))
-)
-_d = schema.deliveries.c
-_told = (
-    select(_d.id)
-    .where(
-        or_(
-            (_d.state == schema.sqltext(DONE)) & (_d.finished_at < bindparam("before")),
-            (_d.state == schema.sqltext(DEAD)) & (_d.finished_at < bindparam("dead_before")),
-        )
-    )
-    .limit(schema.sqltext(STEP))
-)
-OLD_DELIVERIES = Statement(delete(schema.deliveries).where(_d.id.in_(_told)))
-_e = schema.outbox.c
-_needed = select(_d.id).where(_d.outbox_id == _e.id).exists()
-_old_events = select(_e.id).where(_e.at < bindparam("before"), ~_needed).order_by(_e.at).limit(schema.sqltext(STEP))
-OLD_EVENTS = Statement(delete(schema.outbox).where(_e.id.in_(_old_events.correlate(None))))
-_of_pin = (schema.PINNED, _m.pin_channel == bindparam("channel"))
-PINS = Statement(select(schema.lanes.c.channel).where(schema.lanes.c.channel != schema.sqltext("")))
-TO_HOLD = Statement(
-    select(_m.id).where(*_of_pin, _m.queue > schema.sqltext(schema.OUT)).order_by(_m.id).limit(schema.sqltext(STEP))
-)
-TO_RELEASE = Statement(
-    select(_m.id)
-    .where(*_of_pin, _m.queue == schema.sqltext(schema.OUT), _m.reason == bindparam("reason"))
-    .order_by(_m.id)
-    .limit(schema.sqltext(STEP))
 )
 POLICY_OF = Statement(select(_m.in_doubt).where(_m.id == bindparam("id")))
 
@@ -252,50 +209,6 @@ def give_back(tx: Tx, book: LaneBook, line: Line, holds: Claim | None, owner: Ow
     return given
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """How many messages were held and released; `more`: it was a step of it, so ask again."""
-
-    held: int = 0
-    released: int = 0
-    more: bool = False
-
-
-def settle_pins(tx: Tx, book: LaneBook, channels: frozenset[str], owner: Owner, now: int) -> Settled:
-    """Hold what is pinned to channels that the configuration does not have; release what was held for a channel that
-    is back. A bounded step of it.
-    """
-    tx.flush()
-    held = released = 0
-    more = False
-    for channel in sorted({row[0] for row in tx.all(PINS, {})}):
-        reason = f"held: the configuration has no channel {channel}, which it is pinned to"
-        if channel in channels:
-            rows = tx.all(TO_RELEASE, {"channel": channel, "reason": reason})
-            released += len(rows)
-            command, source, said, left = Command.RELEASE, S.HELD, f"channel {channel} is back", ""
-        else:
-            rows = tx.all(TO_HOLD, {"channel": channel})
-            held += len(rows)
-            command, source, said, left = Command.HOLD, S.QUEUED, reason, reason
-        more = more or len(rows) == STEP
-        for (message_id,) in rows:
-            tx.guard(
-                partial(_settle, tx, book, message_id, source, command, said, left, now, owner),
-                partial(set_aside, tx, book, message_id, now),
-            )
-    return Settled(held, released, more)
-
-
-def _settle(
-    tx: Tx, book: LaneBook, message_id: int, source: S, command: Command, said: str, left: str, now: int, owner: Owner
-) -> None:
-    for segment in segments_of(tx, message_id):
-        if segment.state is source:
-            move(tx, segment, command, now, detail=said)
-    refold(tx, book, message_id, now, owner, reason=left)
-
-
 def close_epoch(tx: Tx, owner: Owner, now: int) -> None:
     """Note a clean stop."""
     tx.run(STOPPED, {"b_id": owner.instance, "b_epoch": owner.epoch, "v_at": now})
@@ -309,7 +222,7 @@ class Advanced:
     handed_over: tuple[inbound.HandedOver, ...] = ()
 
 
-def advance(tx: Tx, desk: inbound.Desk, now: int, rules: Rules) -> Advanced:
+def advance(tx: Tx, desk: inbound.Desk, sweep: retention.Sweep, now: int, rules: Rules) -> Advanced:
     """Do what has become due by `now`, a bounded step of it."""
     book, owner = desk.book, desk.owner
     tx.flush()
@@ -328,20 +241,13 @@ def advance(tx: Tx, desk: inbound.Desk, now: int, rules: Rules) -> Advanced:
             partial(_drop_deadline, tx, message_id, seq, now),
         )
     overdue = inbound.hand_over_overdue(tx, desk, now, STEP)
-    forgotten = tx.run(OLD_KEYS, {"before": now - KEY_LIFE_MS})
-    told = _forget_told(tx, now)
+    forgetful = retention.forget(tx, sweep, now)
     handed_over = tuple(desk.handed_over)
-    if max(len(due), len(expired), len(past), overdue, forgotten, told) == STEP:
+    if forgetful or max(len(due), len(expired), len(past), overdue) == STEP:
         return Advanced(now, handed_over)
     nexts = [tx.one(statement, {}) for statement in (NEXT_DUE, NEXT_DEADLINE, NEXT_EXPIRY, inbound.NEXT_DEADLINE)]
     again_at = min((row[0] for row in nexts if row is not None and row[0] is not None), default=None)
     return Advanced(again_at, handed_over)
-
-
-def _forget_told(tx: Tx, now: int) -> int:
-    """Forget deliveries that ended long ago, and events that no delivery needs; how many at the most of either."""
-    ended = tx.run(OLD_DELIVERIES, {"before": now - TOLD_LIFE_MS, "dead_before": now - DEAD_LIFE_MS})
-    return max(ended, tx.run(OLD_EVENTS, {"before": now - TOLD_LIFE_MS}))
 
 
 def _expire(tx: Tx, book: LaneBook, message_id: int, now: int, owner: Owner) -> None:
@@ -381,129 +287,3 @@ def _pass_deadline(tx: Tx, book: LaneBook, message_id: int, seq: int, now: int, 
         if other.state is S.QUEUED:
             move(tx, other, Command.GIVEN_UP, now, detail=f"segment {segment.seq} was given up in doubt")
     refold(tx, book, segment.message_id, now, owner, reason=said)
-
-
-_sims = schema.sims.c
-_channels = schema.channels.c
-
-_SIM = select(_sims.id, _sims.iccid, _sims.imsi, _sims.last_submit_at)
-SIM_BY_ICCID = Statement(_SIM.where(_sims.iccid == bindparam("iccid")))
-SIM_BY_IMSI = Statement(_SIM.where(_sims.imsi == bindparam("imsi")))
-NEW_SIM = Statement(
-    schema.sims.insert().returning(_sims.id),
-    columns=["iccid", "imsi", "number", "first_seen_at", "last_seen_at", "owner", "owner_epoch"],
-)
-SEEN_SIM = Statement(
-    update(schema.sims)
-    .where(_sims.id == bindparam("b_id"))
-    .values(set_to("iccid", "imsi", "number", "last_seen_at", "owner", "owner_epoch"))
-)
-CHANNEL = Statement(select(_channels.sim_id, _channels.seen_sim_id).where(_channels.name == bindparam("name")))
-NEW_CHANNEL = Statement(schema.channels.insert(), columns=["name", "sim_id", "paired_at", "seen_sim_id"])
-PAIR = Statement(
-    update(schema.channels)
-    .where(_channels.name == bindparam("b_name"))
-    .values(sim_id=bindparam("v_sim_id"), paired_at=bindparam("v_at"), seen_sim_id=bindparam("v_seen"))
-)
-WITHOUT_RESULT = Statement(
-    select(func.max(_s.submitted_at)).where(
-        _s.sim_id == bindparam("sim_id"),
-        _s.tp_mr.is_(None),
-        _s.submitted_at.is_not(None),
-        _s.submitted_at >= bindparam("since"),
-        _s.state.in_([schema.sqltext(state.value) for state in (S.IN_DOUBT, S.ABANDONED)]),
-    )
-)
-SEEN_OTHER = Statement(
-    update(schema.channels).where(_channels.name == bindparam("b_name")).values(seen_sim_id=bindparam("v_seen"))
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Pairing:
-    """The SIM's id in the spool; `changed`: the channel was paired with another one (`paired`): park it.
-
-    `last_submit_at`: when a submission over this SIM was last begun (epoch ms), None if none ever was. `owes_until`: so
-    long the result of one may still come that was given up (epoch ms; 0: none).
-    """
-
-    sim_id: int
-    changed: bool = False
-    paired: SimIdentity = field(default_factory=SimIdentity)
-    last_submit_at: int | None = None
-    owes_until: int = 0
-
-
-def see_sim(tx: Tx, channel: str, identity: SimIdentity, number: str, now: int, owner: Owner) -> Pairing:
-    """Note the SIM found in a channel: paired at first sight, durably; another one later is a change."""
-    by_iccid = tx.one(SIM_BY_ICCID, {"iccid": identity.iccid}) if identity.iccid else None
-    by_imsi = tx.one(SIM_BY_IMSI, {"imsi": identity.imsi}) if identity.imsi else None
-    row = by_iccid or by_imsi
-    values = {"number": number, "last_seen_at": now, "owner": owner.instance, "owner_epoch": owner.epoch}
-    if row is None:
-        made = tx.one(
-            NEW_SIM,
-            {"iccid": identity.iccid or None, "imsi": identity.imsi or None, "first_seen_at": now, **values},
-        )
-        assert made is not None
-        sim_id = int(made[0])
-    else:
-        sim_id = int(row[0])
-        # An IMSI known of another row (seen when this SIM's ICCID could not be read) stays there.
-        imsi = identity.imsi if by_imsi is None or by_imsi[0] == sim_id else None
-        known = {"iccid": identity.iccid or row[1], "imsi": imsi or row[2], **values}
-        tx.run(SEEN_SIM, {"b_id": sim_id, **{"v_" + name: value for name, value in known.items()}})
-    paired = tx.one(CHANNEL, {"name": channel})
-    if paired is None:
-        tx.run(NEW_CHANNEL, {"name": channel, "sim_id": sim_id, "paired_at": now, "seen_sim_id": None})
-    elif paired[0] != sim_id:
-        tx.run(SEEN_OTHER, {"b_name": channel, "v_seen": sim_id})
-        return Pairing(sim_id, True, _identity(tx, paired[0]))
-    elif paired[1] is not None:
-        tx.run(SEEN_OTHER, {"b_name": channel, "v_seen": None})
-    owed = tx.one(WITHOUT_RESULT, {"sim_id": sim_id, "since": now - RESULT_WITHIN_MS})
-    owes_until = 0 if owed is None or owed[0] is None else min(owed[0], now) + RESULT_WITHIN_MS
-    return Pairing(sim_id, last_submit_at=None if row is None else row[3], owes_until=owes_until)
-
-
-SIM_BY_ID = Statement(select(_sims.iccid, _sims.imsi).where(_sims.id == bindparam("id")))
-
-
-def _identity(tx: Tx, sim_id: int) -> SimIdentity:
-    row = tx.one(SIM_BY_ID, {"id": sim_id})
-    return SimIdentity() if row is None else SimIdentity(row[0] or "", row[1] or "")
-
-
-def accept_sim(tx: Tx, channel: str, actor: str, now: int) -> bool:
-    """Pair the channel with the SIM that is in it now. False if there is nothing to accept."""
-    row = tx.one(CHANNEL, {"name": channel})
-    if row is None or row[1] is None:
-        return False
-    tx.run(PAIR, {"b_name": channel, "v_sim_id": row[1], "v_at": now, "v_seen": None})
-    audit(tx, actor, "channel accept", channel, now)
-    return True
-
-
-SETTING = Statement(select(schema.settings.c.value).where(schema.settings.c.name == bindparam("name")))
-SET = Statement(
-    update(schema.settings).where(schema.settings.c.name == bindparam("b_name")).values(value=bindparam("v_value"))
-)
-NEW_SETTING = Statement(schema.settings.insert(), columns=["name", "value"])
-
-
-def setting(tx: Tx, name: str) -> str | None:
-    """A durable switch; None if it was never set."""
-    row = tx.one(SETTING, {"name": name})
-    return None if row is None else str(row[0])
-
-
-def set_setting(tx: Tx, name: str, value: str, actor: str, now: int) -> None:
-    """Change a durable switch, and note who did."""
-    if tx.run(SET, {"b_name": name, "v_value": value}) == 0:
-        tx.run(NEW_SETTING, {"name": name, "value": value})
-    audit(tx, actor, f"set {name}", value, now)
-
-
-def audit(tx: Tx, actor: str, action: str, detail: str, now: int) -> None:
-    """Note what somebody did."""
-    tx.add(schema.audit, {"at": now, "actor": actor, "action": action, "detail": detail})

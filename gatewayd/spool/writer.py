@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 BATCH_ROWS = 2000  # a batch takes no further operation once it holds this many rows
 BATCH_TIME_S = 0.05  # nor once it has taken this long
+STEP = 500  # rows that upkeep moves in one transaction, so that no claim waits long
 LOOP_TURN_S = 5.0  # a loop that takes longer to turn lets nothing through meanwhile
 
 

@@ -13,7 +13,7 @@ from gatewayd.model import MessageClass
 from gatewayd.modems.pdu import Alphabet, TypeOfNumber, count, split
 from gatewayd.router.intake import GAP, REPLY_WITHIN_MS, Intake, IntakeSettings, country_of
 from gatewayd.router.optout import load_packs
-from gatewayd.spool.inbound import InboundMessage, Piece
+from gatewayd.spool.intake import InboundMessage, Piece
 
 PACKS = load_packs()
 CONTACT = "+59898344484"
@@ -53,13 +53,20 @@ def pieces(text: str) -> list[Piece]:
     ],
 )
 def test_the_number_of_a_sender(originator: str, ton: int | None, expected: str) -> None:
-    assert intake().number(originator, ton) == expected
+    assert intake().number(originator, ton, "") == expected
+
+
+def test_without_a_home_country_the_sims_own_number_says_which_it_is() -> None:
+    """Decision 9: else a STOP that comes in national form would not be of the number that was written to."""
+    nowhere = intake(home_country="")
+    assert nowhere.number("098344484", TypeOfNumber.NATIONAL, "+59899000001") == CONTACT
+    assert nowhere.number("098344484", TypeOfNumber.NATIONAL, "") == ""
 
 
 @given(st.text(max_size=80), st.one_of(st.none(), st.integers(0, 7)))
 @settings(deadline=None, max_examples=200)
 def test_any_sender_has_a_number_or_none(originator: str, ton: int | None) -> None:
-    number = intake().number(originator, ton)
+    number = intake().number(originator, ton, "")
     assert number == "" or number.lstrip("+").isdigit()
 
 

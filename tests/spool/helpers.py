@@ -21,7 +21,7 @@ from gatewayd.router.optout import load_packs
 from gatewayd.spool.accept import NewMessage
 from gatewayd.spool.engine import Database, SqliteDatabase, Statement, open_database
 from gatewayd.spool.events import Subscription
-from gatewayd.spool.inbound import Intake as IntakeProtocol
+from gatewayd.spool.intake import Intake as IntakeProtocol
 from gatewayd.spool.migrate import migrate
 from gatewayd.spool.store import Store
 from gatewayd.spool.work import Claim, Line, Result, Rules, Want

@@ -13,7 +13,7 @@ from gatewayd.config.webhooks import EVENT_TYPES
 from gatewayd.spool import deliveries, schema
 from gatewayd.spool.deliveries import STEP, DeliveryReader, Told
 from gatewayd.spool.events import CHANNEL, DEAD, DONE, PENDING, TYPES, GatewayEvent, Subscription
-from gatewayd.spool.inbound import PlainIntake
+from gatewayd.spool.intake import PlainIntake
 from gatewayd.spool.reader import Reader
 from gatewayd.spool.work import Rules
 from gatewayd.spool.writer import Tx

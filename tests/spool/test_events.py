@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, select, update
 
 from gatewayd.errors import SpoolError
 from gatewayd.model import InDoubtPolicy, MessageState, ReportVerdict, Retry
@@ -32,7 +32,8 @@ from gatewayd.spool.events import (
     webhook_endpoint,
 )
 from gatewayd.spool.reports import NewReport
-from gatewayd.spool.upkeep import DEAD_LIFE_MS, SPOOL_ID, TOLD_LIFE_MS
+from gatewayd.spool.retention import DEAD_LIFE_MS, SWEEP_REST_MS, SWEEP_ROWS, TOLD_LIFE_MS, Sweep, forget
+from gatewayd.spool.settings import SPOOL_ID
 from gatewayd.spool.work import Line
 from gatewayd.spool.writer import Tx
 from tests.spool.helpers import CONTACT, START_MS, FakeClock, LosesAnswers, Sim, Spool, intake, message, open_spool
@@ -280,14 +281,14 @@ async def test_told_events_are_forgotten_and_what_is_owed_or_was_given_up_is_kep
         await spool.store.advance()
         assert await ids(spool) == [1, 2, 3, 4], "not before their time"
         await note()
-        spool.clock.ms += 1
+        spool.clock.ms += SWEEP_REST_MS
         await spool.store.advance()
-        assert await ids(spool) == [3, 4, 5]
+        assert await ids(spool) == [3, 4, 5], "the next walk through the old ones finds them"
         await end(4, DONE)
         spool.clock.ms = START_MS + DEAD_LIFE_MS
         await spool.store.advance()
         assert await ids(spool) == [3]
-        spool.clock.ms += 1
+        spool.clock.ms += SWEEP_REST_MS
         await spool.store.advance()
         assert (await ids(spool), await spool.rows(select(d.id))) == ([], [])
         await note()
@@ -298,13 +299,33 @@ async def test_pruning_goes_in_steps(sqlite_url: str, monkeypatch: pytest.Monkey
     """A backlog of a week takes no long transaction: a step, and it asks to be called again at once."""
     async with open_spool(sqlite_url) as spool:
         event = GatewayEvent(CHANNEL, channel="m0")
-        await spool.store.writer.run(lambda tx: tx.notices.events.extend([event] * 1200))
+        await spool.store.writer.run(lambda tx: tx.notices.events.extend([event] * (2 * SWEEP_ROWS + 500)))
         spool.clock.ms += TOLD_LIFE_MS + 1
         left = []
         for _ in range(4):
             advanced = await spool.store.advance()
             left.append((len(await ids(spool)), advanced.again_at == spool.clock.ms))
-        assert left == [(700, True), (200, True), (0, False), (0, False)]
+        assert left == [(SWEEP_ROWS + 500, True), (500, True), (0, False), (0, False)]
+
+
+async def test_what_dead_letters_keep_is_not_looked_at_again_and_again(sqlite_url: str) -> None:
+    """A dead webhook keeps a month of events: a walk goes past each of them once, in bounded steps, then rests."""
+    async with open_spool(sqlite_url, subscriptions=[Subscription("webhook:dead")]) as spool:
+        event = GatewayEvent(CHANNEL, channel="m0")
+        await spool.store.writer.run(lambda tx: tx.notices.events.extend([event] * (SWEEP_ROWS + 10)))
+        await spool.store.writer.run(lambda tx: tx.run(Statement(update(schema.deliveries).values(state=DEAD)), {}))
+        spool.clock.ms += TOLD_LIFE_MS + 1
+        sweep = Sweep()
+
+        def walk(tx: Tx) -> bool:
+            return forget(tx, sweep, spool.clock.ms)
+
+        run = spool.store.writer.run
+        assert [await run(walk), sweep.after] == [True, SWEEP_ROWS]
+        assert [await run(walk), sweep.after] == [False, 0]
+        assert len(await ids(spool)) == SWEEP_ROWS + 10, "all are there to be replayed"
+        assert not await run(walk)
+        assert sweep.after == 0, "it rests"
 
 
 @given(st.lists(st.sampled_from(["accept", "stop", "start", "hola", "send", "doubt", "fail", "time"]), max_size=25))

@@ -24,7 +24,8 @@ from gatewayd.router.inbound import Inbound
 from gatewayd.router.intake import GAP, Intake, IntakeSettings
 from gatewayd.spool import optouts, schema
 from gatewayd.spool.accept import NewMessage
-from gatewayd.spool.inbound import MAX_ASSEMBLIES, InboundMessage, NewPart, Piece, Ruling
+from gatewayd.spool.inbound import MAX_ASSEMBLIES, NewPart
+from gatewayd.spool.intake import InboundMessage, Piece, Ruling
 from gatewayd.spool.reassemble import CONTINUES_WITHIN_MS
 from gatewayd.spool.writer import Tx
 from tests.spool.helpers import (
@@ -391,8 +392,8 @@ class Buggy(Intake):
         super().__init__(IntakeSettings(packs=PACKS, home_country="UY", name="ACME", reassembly_timeout_ms=TIMEOUT_MS))
         self._broken = broken
 
-    def number(self, originator: str, ton: int | None) -> str:
-        return self._fails("number") or super().number(originator, ton)
+    def number(self, originator: str, ton: int | None, recipient: str) -> str:
+        return self._fails("number") or super().number(originator, ton, recipient)
 
     def text(self, pieces: Sequence[Piece], total: int) -> str | None:
         return self._fails("text") or super().text(pieces, total)

@@ -17,7 +17,7 @@ from gatewayd.modems.pdu import Address, Alphabet, Concat, UserData
 from gatewayd.router.optout import load_packs
 from gatewayd.spool import schema
 from gatewayd.spool.accept import Idempotency, KeptMessage, NewMessage
-from gatewayd.spool.optouts import BINDING, Binding, OptState, Said, Source
+from gatewayd.spool.optouts import AT_ONCE, BINDING, Binding, OptState, Said, Source, blocking, blocking_each
 from gatewayd.spool.reports import NewReport
 from gatewayd.spool.store import Store
 from gatewayd.spool.usage import SegmentLimits
@@ -596,3 +596,21 @@ async def test_a_broken_message_in_a_channels_hands_is_called_back_all_the_same(
 
 def test_the_messages_here_are_of_the_class_a_submitter_gets_by_default() -> None:
     assert NewMessage("x", "x", "x", "gsm7", 1).class_ is MessageClass.APPLICATION
+
+
+async def test_many_numbers_are_looked_up_as_one_is(database_url: str) -> None:
+    """A batch of a thousand asks a few questions, and gets the answers that a thousand would get."""
+    numbers = [f"+5989800{n:05}" for n in range(2 * AT_ONCE + 7)]
+    async with open_spool(database_url) as spool:
+        for number in numbers[::3]:
+            await spool.store.opt(Said(number, number, "opt_out", Source.API, "test"), OptState.OUT)
+        classes = list(MessageClass)
+        wanted = [(number, classes[n % len(classes)]) for n, number in enumerate([*numbers, *numbers[:5]])]
+
+        def both(tx: Tx) -> tuple[list[object], list[object]]:
+            return list(blocking_each(tx, wanted)), [blocking(tx, number, class_) for number, class_ in wanted]
+
+        at_once, one_by_one = await spool.store.writer.run(both)
+        assert at_once == one_by_one
+        assert any(at_once)
+        assert not all(at_once)

@@ -15,16 +15,38 @@ from gatewayd.spool import (
     migrate,
     moves,
     optouts,
+    pins,
     reports,
+    retention,
+    settings,
+    sims,
     upkeep,
     usage,
     work,
 )
 from gatewayd.spool.engine import Statement, open_database
 
+MODULES = (
+    accept, counters, inbound, lanes, moves, optouts, pins, reports, retention, settings, sims, upkeep, usage, work,
+)  # fmt: skip
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
-    for module in (accept, counters, inbound, lanes, moves, optouts, reports, upkeep, usage, work)
+    for module in (
+        accept,
+        counters,
+        inbound,
+        lanes,
+        moves,
+        optouts,
+        pins,
+        reports,
+        retention,
+        settings,
+        sims,
+        upkeep,
+        usage,
+        work,
+    )
     for name, value in vars(module).items()
     if isinstance(value, Statement) and value.columns is None
 }
@@ -33,7 +55,7 @@ ALLOWED = {
     "lanes.ALL_LANES": "SCAN lanes",  # a small table
     "upkeep.NEWEST_EVENT": "SCAN events",  # backwards, one row
     # These look at all that is under way, or put off; and run at a start, after trouble, or when the clock went back.
-    "upkeep.PINS": "SCAN lanes",
+    "pins.PINS": "SCAN lanes",
     "upkeep.BUSY_OF": "SCAN messages USING INDEX ix_messages_busy",
     "upkeep.ORPHANS_BEHIND": "SCAN messages USING INDEX ix_messages_behind",
     "upkeep.DELAYS_FROM_THE_FUTURE": "SCAN messages USING INDEX ix_messages_put_off",

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from gatewayd.errors import EncodeError, RequestError, SpoolError
 from gatewayd.model import InDoubtPolicy, Message, ReportVerdict, Retry, Segment, SimIdentity
-from gatewayd.spool import schema, upkeep
+from gatewayd.spool import retention, schema, upkeep
 from gatewayd.spool.accept import Idempotency, KeptMessage
 from gatewayd.spool.inbound import NewPart
 from gatewayd.spool.reports import NewReport
@@ -814,7 +814,7 @@ async def test_old_keys_are_forgotten_a_bounded_step_at_a_time(database_url: str
                     for i in range(upkeep.STEP)
                 ]
             )
-        spool.clock.ms += upkeep.KEY_LIFE_MS + 1
+        spool.clock.ms += retention.KEY_LIFE_MS + 1
         again = Idempotency("app", "new", b"", lambda kept: "")
         await spool.store.accept([], again)
         assert (await spool.store.advance()).again_at == spool.clock.ms, "there is more"

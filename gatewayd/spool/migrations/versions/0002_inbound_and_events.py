@@ -159,7 +159,6 @@ def upgrade() -> None:
         sa.Column("data", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("ix_outbox_at", "outbox", ["at"], unique=False)
     op.create_index(
         "ix_messages_pinned",
         "messages",
