@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,42 @@ async def accept(connections: int, requests: int, batch: int = 0) -> dict[str, A
     }
 
 
+async def inbound(messages: int) -> dict[str, Any]:
+    """Read what lies on one SIM: on disk, handed over, told in the outbox, and off the SIM."""
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        async with simulator_process(modems=1, directory=directory / "sim") as sim:
+            await sim.control.call({"do": "store", "modem": 0, "store": "ME", "size": messages})
+            config = configuration(directory, [sim.port(0)])
+            config["channels"][0]["poll_interval"] = "1h"
+            async with daemon(directory, config) as gateway:
+
+                async def ready() -> bool:
+                    return all(channel["state"] == "ready" for channel in await gateway.channels())
+
+                await until(ready)
+                cpu = _cpu_s(gateway.pid)
+                begun = time.monotonic()
+                for n in range(messages):
+                    text = {"from": f"+5989{n:07}", "text": f"Answer {n}"}
+                    await sim.control.call({"do": "inbound", "modem": 0, **text})
+
+                async def gone() -> bool:
+                    _, page = await gateway.get("/api/v1/inbound", params={"after": messages - 1, "limit": 1})
+                    left = await sim.control.call({"do": "store", "modem": 0, "store": "ME"})
+                    return bool(page["items"]) and not left["slots"]
+
+                await until(gone)
+                took = time.monotonic() - begun
+                cpu = _cpu_s(gateway.pid) - cpu
+    return {
+        "case": f"inbound, {messages} on one SIM",
+        "messages": messages,
+        "per_second": messages / took,
+        "cpu_ms_per_message": 1000 * cpu / messages,
+    }
+
+
 async def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     scale = 1 if not arguments.quick else 0.2
     return [
@@ -112,6 +149,7 @@ async def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         await accept(1, int(2000 * scale)),
         await accept(64, int(10_000 * scale)),
         await accept(4, max(4, int(40 * scale)), 1000),
+        await inbound(int(500 * scale)),
         await scrape(64, int(200 * scale), _cpu_s),
         counting(int(50_000 * scale)),
     ]
