@@ -23,6 +23,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
 
     async def limited() -> None:
+        asyncio.get_running_loop().slow_callback_duration = float("inf")  # or a slow machine logs warnings of its own
         async with asyncio.timeout(ASYNC_TEST_LIMIT_S):
             await pyfuncitem.obj(**arguments)
 
