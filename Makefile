@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 run: $(STAMP)
-	@$(BIN)/python -m gatewayd demo
+	@$(BIN)/python -m gatewayd demo $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q $(ARGS)
