@@ -45,7 +45,7 @@ check() {
 install_all() {
   check
   case $(readlink -m "$(command -v "$python" || echo "$python")") in
-    /root/*|/home/*) die "INSTALL_PYTHON=$python is in somebody's home: the service cannot run it; /usr/bin/python3 can be" ;;
+    "${HOME:-/home}"/*|/home/*) die "INSTALL_PYTHON=$python is in somebody's home: the service cannot run it; /usr/bin/python3 can be" ;;
   esac
   mkdir -p "$dest${prefix%/*}"
   rm -rf "$dest$prefix.new"

@@ -93,8 +93,8 @@ def debian(room: Path) -> Path:
 @pytest.fixture(scope="module")
 def installed(debian: Path, package: Path) -> Path:
     """The scratch Debian with the package installed by apt."""
-    shutil.copy2(package, debian / "root/gatewayd.deb")
-    said = inside(debian, "apt-get install -y --no-install-recommends /root/gatewayd.deb")
+    shutil.copy2(package, debian / "srv/gatewayd.deb")
+    said = inside(debian, "apt-get install -y --no-install-recommends /srv/gatewayd.deb")
     assert "Setting up gatewayd" in said
     return debian
 
@@ -162,22 +162,22 @@ def test_nothing_is_compiled_at_run_time(installed: Path) -> None:
 
 
 DEMO = r"""
-gatewayd demo > /root/demo.log 2>&1 &
+gatewayd demo > /srv/demo.log 2>&1 &
 demo=$!
 # The installed configuration would lead the command line to the service.
 for i in $(seq 600); do
-  if grep -q 'Ctrl-C ends it' /root/demo.log; then break; fi
-  kill -0 $demo || { cat /root/demo.log; exit 9; }
+  if grep -q 'Ctrl-C ends it' /srv/demo.log; then break; fi
+  kill -0 $demo || { cat /srv/demo.log; exit 9; }
   sleep 0.1
 done
 export GATEWAYD_SOCKET=/tmp/gatewayd-demo-0/control.sock
 gatewayd send 098344484 'from a package' >&2
 for i in $(seq 600); do
-  gatewayd explain 1 > /root/explained
-  if grep -q 'Delivered at' /root/explained; then break; fi
+  gatewayd explain 1 > /srv/explained
+  if grep -q 'Delivered at' /srv/explained; then break; fi
   sleep 0.1
 done
-cat /root/explained
+cat /srv/explained
 kill $demo
 wait $demo
 """
@@ -193,7 +193,7 @@ def test_an_upgrade_keeps_the_configuration_and_removal_keeps_what_is_the_users(
     config, spool = machine / "etc/gatewayd/gatewayd.yaml", machine / "var/lib/gatewayd/spool.db"
     config.write_text(config.read_text() + "# mine\n")
     spool.touch()
-    inside(machine, "dpkg -i /root/gatewayd.deb")
+    inside(machine, "dpkg -i /srv/gatewayd.deb")
     assert config.read_text().endswith("# mine\n")
     assert config.stat().st_mode & 0o7777 == 0o640
     said = inside(machine, "dpkg --remove gatewayd")
@@ -212,8 +212,8 @@ def test_an_upgrade_keeps_the_configuration_and_removal_keeps_what_is_the_users(
 # --- under a real systemd, as process 1 of a container with the unit's device policy in force
 
 BOOTED = r"""#!/bin/sh
-# Runs once the system is up; writes what it finds to /root/found, one JSON object; its end switches the machine off.
-exec > /root/booted.log 2>&1
+# Runs once the system is up; writes what it finds to /srv/found, one JSON object; its end switches the machine off.
+exec > /srv/booted.log 2>&1
 set -x
 wait_for() { for i in $(seq 600); do if "$@"; then return 0; fi; sleep 0.1; done; return 1; }
 show() { systemctl show gatewayd --value -p "$1"; }
@@ -239,7 +239,7 @@ again() { [ "$(show NRestarts)" = 1 ] && [ "$(systemctl is-active gatewayd)" = a
 wait_for again; killed=$?
 why=$(journalctl -u gatewayd --no-pager -o cat | grep -c "Failed with result 'watchdog'")
 systemctl stop gatewayd; result=$(show Result)
-cat > /root/found <<END
+cat > /srv/found <<END
 {"started": $started, "active": "$active", "status": "$status", "delivered": $delivered, "idle": $((idle_pid - pid)),
  "capabilities": "$capabilities", "reloaded": $reloaded, "killed": $killed, "watchdog": $why, "result": "$result"}
 END
@@ -252,7 +252,7 @@ SuccessAction=poweroff
 FailureAction=poweroff
 
 [Service]
-ExecStart=/root/booted
+ExecStart=/srv/booted
 RuntimeMaxSec=300
 """
 CONFIG = """\
@@ -288,8 +288,8 @@ def _prepare(machine: Path) -> None:
     units = machine / "etc/systemd/system"
     (units / "gatewayd.service.d").mkdir(parents=True)
     (units / "gatewayd.service.d/test.conf").write_text(DROP_IN)
-    (machine / "root/booted").write_text(BOOTED)
-    (machine / "root/booted").chmod(0o755)
+    (machine / "srv/booted").write_text(BOOTED)
+    (machine / "srv/booted").chmod(0o755)
     (units / "booted.service").write_text(BOOTED_UNIT)
     (units / "multi-user.target.wants").mkdir(exist_ok=True)
     (units / "multi-user.target.wants/booted.service").symlink_to("/etc/systemd/system/booted.service")
@@ -317,11 +317,11 @@ def test_it_runs_under_systemd(machine: Path, tmp_path: Path) -> None:
         "--system-call-filter=bpf", "--capability=CAP_BPF,CAP_PERFMON,CAP_NET_ADMIN", "--boot",
         env={"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
     )  # fmt: skip
-    log = (machine / "root/booted.log").read_text() if (machine / "root/booted.log").exists() else console
-    assert (machine / "root/found").exists(), log
+    log = (machine / "srv/booted.log").read_text() if (machine / "srv/booted.log").exists() else console
+    assert (machine / "srv/found").exists(), log
     journal = done("journalctl", f"--directory={machine}/var/log/journal", "--no-pager", "-o", "cat", "-u", "gatewayd",
                    "-u", "devices")  # fmt: skip
-    found = json.loads((machine / "root/found").read_text())
+    found = json.loads((machine / "srv/found").read_text())
     assert found.pop("status").startswith("HTTP on 127.0.0.1:8080"), log + journal
     assert found == {
         "started": 0,
