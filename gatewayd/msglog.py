@@ -56,13 +56,6 @@ def masked(number: str) -> str:
     return f"{number[:-6]}****{number[-2:]}"
 
 
-def masked_text(text: str) -> str:
-    """A text as the log shows it: how long it is, and with `mask: false` its beginning."""
-    if _unmasked:
-        return one_line(text if len(text) <= 60 else f"{text[:60]}…")
-    return f"({len(text)} characters)"
-
-
 def masked_line(line: str) -> str:
     """A line of a device that may hold a number, a text or a PDU: its head (`+CMT:`), and how long it is."""
     if _unmasked:

@@ -146,13 +146,7 @@ def messages(
         )
         return [views.message(message) for message in found]
 
-    target = Target(socket, config)
-    try:
-        items = call(target, "GET", "/api/v1/messages", params=params)["items"]
-    except DaemonDown as error:
-        items = from_spool(target, error, offline)
-    if after is None:
-        items.reverse()
+    items = page_of(Target(socket, config), "/api/v1/messages", params, offline, newest_last=after is None)
     if as_json:
         json_lines(items)
         return
@@ -342,6 +336,24 @@ def from_spool(target: Target, error: DaemonDown, read: Callable[[Reader], Await
     except (SpoolError, ConfigError) as trouble:
         typer.echo(str(trouble), err=True)
         raise typer.Exit(1) from None
+
+
+def page_of(
+    target: Target,
+    path: str,
+    params: dict[str, Any],
+    offline: Callable[[Reader], Awaitable[list[dict[str, Any]]]],
+    *,
+    newest_last: bool,
+) -> list[dict[str, Any]]:
+    """A page of a list: of the daemon, or read by `offline` from the spool when there is none. `newest_last`: it comes
+    newest first, and is to be read downwards.
+    """
+    try:
+        items: list[dict[str, Any]] = call(target, "GET", path, params=params)["items"]
+    except DaemonDown as error:
+        items = from_spool(target, error, offline)
+    return items[::-1] if newest_last else items
 
 
 def json_lines(items: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from gatewayd.commands.client import MAX_IDM, from_spool, json_lines
+from gatewayd.commands.client import MAX_IDM, from_spool, json_lines, page_of
 from gatewayd.commands.control import DaemonDown, Target, call
 from gatewayd.commands.table import local, plain, show, zone
 
@@ -34,12 +34,7 @@ def show_list(target: Target, *, after: int | None, limit: int, number: str | No
         )
         return [shown(view) for view in found]
 
-    try:
-        items = call(target, "GET", "/api/v1/inbound", params=params)["items"]
-    except DaemonDown as error:
-        items = from_spool(target, error, offline)
-    if after is None:
-        items.reverse()
+    items = page_of(target, "/api/v1/inbound", params, offline, newest_last=after is None)
     if as_json:
         json_lines(items)
         return

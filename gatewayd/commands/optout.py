@@ -18,6 +18,7 @@ from gatewayd.commands.client import (
     ask,
     from_spool,
     json_lines,
+    page_of,
 )
 from gatewayd.commands.control import DaemonDown, Target, call
 from gatewayd.commands.table import local, plain, show, zone
@@ -31,7 +32,7 @@ app = typer.Typer(help="Opt-outs: who must not be written to, and why.", no_args
 
 _MEANINGS = {
     (Tier.A, Intent.OPT_OUT): "an opt-out: honoured at once",
-    (Tier.B, Intent.OPT_OUT): "probably an opt-out: handled by policy",
+    (Tier.B, Intent.OPT_OUT): "probably an opt-out: shown, for a person to decide",
     (Tier.C, Intent.OPT_IN): "no opt-out: asks for messages again",
     (Tier.C, Intent.HELP): "no opt-out: asks for help",
     (Tier.C, Intent.NONE): "no opt-out",
@@ -136,14 +137,8 @@ def list_(
             found = await optouts.by_number(OptState(state), after=after or "", limit=limit)
         return [shown(view) for view in found]
 
-    target = Target(socket, config)
     params = {"after": after, "limit": limit, "state": state, "order": "newest" if newest else "number"}
-    try:
-        items = call(target, "GET", "/api/v1/optouts", params=params)["items"]
-    except DaemonDown as error:
-        items = from_spool(target, error, offline)
-    if newest:
-        items.reverse()
+    items = page_of(Target(socket, config), "/api/v1/optouts", params, offline, newest_last=newest)
     if as_json:
         json_lines(items)
         return

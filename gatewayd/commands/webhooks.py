@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import typer
 
 from gatewayd.commands.client import (
+    MAX_IDM,
     ConfigOption,
     JsonLinesOption,
     JsonOption,
     SocketOption,
     ask,
-    from_spool,
     json_lines,
+    page_of,
 )
 from gatewayd.commands.control import DaemonDown, Target, call
 from gatewayd.commands.table import local, plain, show, zone
@@ -87,35 +88,29 @@ def log(
     if state is not None and state not in _STATES:
         typer.echo(f"--state: {state!r} is none of {', '.join(_STATES)}", err=True)
         raise typer.Exit(2)
-    wanted = {"endpoint": endpoint, "state": state, "after": after, "limit": limit}
-    params = {name: value for name, value in wanted.items() if value is not None}
-    query = urlencode({**params, "order": "desc" if after is None else "asc"})
+    order = "desc" if after is None else "asc"
+    params = {"endpoint": endpoint, "state": state, "after": after, "limit": limit, "order": order}
     target = Target(socket, config)
 
     async def offline(reader: Reader) -> list[dict[str, Any]]:
         from gatewayd.http.webhooks import delivery
         from gatewayd.spool.deliveries import DeliveryReader
         from gatewayd.spool.events import webhook_endpoint
+        from gatewayd.spool.settings import SPOOL_ID
 
         found = await DeliveryReader(reader).log(
             endpoint=endpoint if endpoint is None or ":" in endpoint else webhook_endpoint(endpoint),
             state=state,
-            after=after,
+            after=None if after is None else min(after, MAX_IDM),
             limit=limit,
             descending=after is None,
         )
-        spool_id = await reader.setting("spool_id") or ""
+        spool_id = await reader.setting(SPOOL_ID) or ""
         return [delivery(each, spool_id) for each in found]
 
-    try:
-        items = call(target, "GET", f"/api/v1/webhooks/deliveries?{query}")["items"]
-    except DaemonDown as error:
-        items = from_spool(target, error, offline)
-    else:
-        if not items:
-            _must_exist(target, endpoint)
-    if after is None:
-        items.reverse()
+    items = page_of(target, "/api/v1/webhooks/deliveries", params, offline, newest_last=after is None)
+    if not items:
+        _must_exist(target, endpoint)
     if as_json:
         json_lines(items)
         return
@@ -211,11 +206,14 @@ def replay(
 
 
 def _must_exist(target: Target, endpoint: str | None) -> None:
-    """Nothing was found: end the command if that is because nothing has this name."""
+    """Nothing was found: end the command if that is because nothing has this name, as far as a daemon can tell."""
     if endpoint is None or endpoint.startswith("callback:"):
         return
     name = endpoint.removeprefix("webhook:")
-    names = [item["name"] for item in ask(target, "GET", "/api/v1/webhooks")["items"]]
+    try:
+        names = [item["name"] for item in call(target, "GET", "/api/v1/webhooks")["items"]]
+    except DaemonDown:
+        return
     if name not in names:
         there_are = f"there are {', '.join(names)}" if names else "the configuration has none"
         typer.echo(f"there is no webhook {name!r}; {there_are}", err=True)

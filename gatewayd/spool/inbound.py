@@ -218,12 +218,6 @@ def hand_over_overdue(tx: Tx, desk: Desk, now: int, limit: int) -> int:
     return len(overdue)
 
 
-def next_deadline(tx: Tx) -> int | None:
-    """When the next incomplete message is to be handed over; None if none waits."""
-    row = tx.one(NEXT_DEADLINE, {})
-    return None if row is None else row[0]
-
-
 def clock_went_back(tx: Tx, now: int) -> None:
     """Waiting that began by a clock that was ahead counts from `now`."""
     tx.run(FROM_THE_FUTURE, {"b_now": now})
