@@ -21,7 +21,12 @@ from gatewayd.spool.writer import Tx
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message that has passed every check and is to be kept. Times in UTC epoch milliseconds."""
+    """A message that has passed every check and is to be kept. Times in UTC epoch milliseconds.
+
+    `source`: whose queue it joins, `dialer:NAME`; "": that of its class. `target`: which channels may take it
+    (router/target.py); `route` is the rule that said so. `zone`: time zones of the recipient, where windows of theirs
+    may bind it.
+    """
 
     to_given: str
     to: str
@@ -34,7 +39,10 @@ class NewMessage:
     in_doubt: InDoubtPolicy = InDoubtPolicy.FAIL
     not_before: int | None = None
     expires_at: int | None = None
+    source: str = ""
     target: str = "any"
+    route: str = ""
+    zone: str = ""
     channel: str = ""
     campaign: str = ""
     agent: str = ""
@@ -137,8 +145,8 @@ def keep(
     tx: Tx, book: LaneBook, message_id: int, message: NewMessage, hit: optouts.OptOut | None, now: int
 ) -> KeptMessage:
     """Write one message, blocked at once where an opt-out forbids it (`hit`)."""
-    source = f"class:{message.class_.value}"
-    lane = book.find(tx, source, message.target, message.channel, 0, 0)
+    source = message.source or f"class:{message.class_.value}"
+    lane = book.find(tx, source, message.target, message.channel, 0, 0, message.zone)
     due_at = max(now, message.not_before or 0)
     later = due_at > now
     state = MessageState.TO_PROCESS if hit is None else MessageState.BLOCKED
@@ -173,6 +181,10 @@ def keep(
             "source": source,
             "target": message.target,
             "pin_channel": message.channel,
+            "route": message.route,
+            "zone": message.zone,
+            "held": "",
+            "wish": "",
             "campaign": message.campaign,
             "agent": message.agent,
             "client_ref": message.client_ref,

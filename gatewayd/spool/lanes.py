@@ -25,11 +25,11 @@ _lanes = schema.lanes.c
 _messages = schema.messages.c
 
 ALL_LANES = Statement(
-    select(_lanes.id, _lanes.source, _lanes.target, _lanes.channel, _lanes.sim_id, _lanes.avoid_sim_id)
+    select(_lanes.id, _lanes.source, _lanes.target, _lanes.channel, _lanes.sim_id, _lanes.avoid_sim_id, _lanes.zone)
 )
 NEW_LANE = Statement(
     schema.lanes.insert().returning(_lanes.id),
-    columns=["key", "source", "target", "channel", "sim_id", "avoid_sim_id"],
+    columns=["key", "source", "target", "channel", "sim_id", "avoid_sim_id", "zone"],
 )
 HEAD = Statement(
     select(_messages.priority, _messages.position, _messages.id)
@@ -41,7 +41,11 @@ HEAD = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One queue. `channel` "" and the SIM ids 0 mean: no such tie."""
+    """One queue. `channel` "" and the SIM ids 0 mean: no such tie.
+
+    `avoid_sim_id`: the SIM that refused what is in it; negative: that SIM has no room for recipients new to it. `zone`:
+    where the recipients live, for windows of theirs ("": no matter).
+    """
 
     id: int
     source: str
@@ -49,6 +53,7 @@ class Lane:
     channel: str
     sim_id: int
     avoid_sim_id: int
+    zone: str = ""
 
     def open_to(self, channel: str, sim_id: int) -> bool:
         """Whether a channel with this name and SIM may serve it at all."""
@@ -91,10 +96,12 @@ class LaneBook:
     def get(self, tx: Tx, lane_id: int) -> Lane:
         return self._load(tx)[lane_id]
 
-    def find(self, tx: Tx, source: str, target: str, channel: str, sim_id: int, avoid_sim_id: int) -> Lane:
+    def find(
+        self, tx: Tx, source: str, target: str, channel: str, sim_id: int, avoid_sim_id: int, zone: str = ""
+    ) -> Lane:
         """The lane with these properties, made where there is none yet."""
         lanes = self._load(tx)
-        key = _key(source, target, channel, sim_id, avoid_sim_id)
+        key = _key(source, target, channel, sim_id, avoid_sim_id, zone)
         lane_id = self._ids.get(key)
         if lane_id is None:
             values = {
@@ -104,11 +111,12 @@ class LaneBook:
                 "channel": channel,
                 "sim_id": sim_id,
                 "avoid_sim_id": avoid_sim_id,
+                "zone": zone,
             }
             row = tx.one(NEW_LANE, values)
             assert row is not None
             lane_id = self._ids[key] = row[0]
-            lanes[lane_id] = Lane(lane_id, source, target, channel, sim_id, avoid_sim_id)
+            lanes[lane_id] = Lane(lane_id, source, target, channel, sim_id, avoid_sim_id, zone)
             self._heads[lane_id] = _Head(complete=True)
         return lanes[lane_id]
 
@@ -148,11 +156,12 @@ class LaneBook:
             self._lanes = {row[0]: Lane(*row) for row in tx.all(ALL_LANES, {})}
             self._filled = dict(self._lanes)
             self._ids = {
-                _key(lane.source, lane.target, lane.channel, lane.sim_id, lane.avoid_sim_id): lane.id
+                _key(lane.source, lane.target, lane.channel, lane.sim_id, lane.avoid_sim_id, lane.zone): lane.id
                 for lane in self._lanes.values()
             }
         return self._lanes
 
 
-def _key(source: str, target: str, channel: str, sim_id: int, avoid_sim_id: int) -> str:
-    return f"{source}|{target}|{channel}|{sim_id}|{avoid_sim_id}"
+def _key(source: str, target: str, channel: str, sim_id: int, avoid_sim_id: int, zone: str) -> str:
+    key = f"{source}|{target}|{channel}|{sim_id}|{avoid_sim_id}"
+    return f"{key}|{zone}" if zone else key

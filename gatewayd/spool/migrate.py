@@ -10,10 +10,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from gatewayd.errors import SpoolError
 from gatewayd.spool.engine import MIGRATION_LOCK, Database
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision in migrations/versions: a spool that has it needs nothing."""
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 
 
 def migrate(database: Database) -> None:

@@ -179,6 +179,8 @@ MESSAGE_FOR_FOLD = Statement(
         _m.callback_url,
         _m.callback_format,
         _m.channel,
+        _m.zone,
+        _m.held,
     ).where(_m.id == bindparam("message_id"))
 )
 
@@ -202,6 +204,7 @@ FOLD = Statement(
             "finished_at",
             "avoid_sim_id",
             "waits_for",
+            "held",
         )
     )
 )
@@ -248,11 +251,13 @@ def refold(
     reason: str | None = None,
     avoid_sim_id: int | None = None,
     bind_sim_id: int | None = None,
+    held: str | None = None,
 ) -> MessageState:
     """Make the message's row agree with its segments.
 
     `due_at`: when it may be claimed again (None: as it was). `reason`: the last thing to say about it. `avoid_sim_id`:
-    a SIM that refused it. `bind_sim_id`: the SIM that has it in hands now. Unknown messages raise IllegalTransition.
+    a SIM that refused it. `bind_sim_id`: the SIM that has it in hands now. `held`: who keeps it back, if it
+    is held. Unknown messages raise IllegalTransition.
     """
     row = tx.one(MESSAGE_FOR_FOLD, {"message_id": message_id})
     if row is None:
@@ -261,6 +266,7 @@ def refold(
         :13
     ]
     finished_at, old_reason, old_lane, old_delivery = row[13:17]
+    zone, old_held = row[21:]
     states = [segment.state for segment in segments_of(tx, message_id)]
     state = fold(states, Admission(admission))
     in_hand = S.SUBMITTING in states
@@ -272,7 +278,8 @@ def refold(
     due = old_due if due_at is None else due_at
     new_queue = _queue(states, due, now)
     busy = int(in_hand or (is_touched and state is MessageState.TO_PROCESS))
-    lane = book.find(tx, source, target, pin, (sim_id or 0) if is_touched else 0, 0 if is_touched else avoid)
+    lane = book.find(tx, source, target, pin, (sim_id or 0) if is_touched else 0, 0 if is_touched else avoid, zone)
+    keeper = (old_held if held is None else held) if S.HELD in states else ""
     if state is not MessageState.TO_PROCESS and (was == MessageState.TO_PROCESS or finished_at is None):
         finished_at = now
     elif state is MessageState.TO_PROCESS:
@@ -298,6 +305,7 @@ def refold(
             "v_finished_at": finished_at,
             "v_avoid_sim_id": avoid,
             "v_waits_for": None,
+            "v_held": keeper,
         },
     )
     if new_queue == schema.DUE and (queue != schema.DUE or lane.id != old_lane):
@@ -309,7 +317,7 @@ def refold(
         _release_behind(tx, book, message_id, now)
     if state != was or delivery != old_delivery:
         data = {"state": state.value, "delivery": delivery.value, "reason": said, "segments": len(states)}
-        _tell(tx, message_id, MessageState(was), state, Delivery(old_delivery), delivery, data, *row[17:])
+        _tell(tx, message_id, MessageState(was), state, Delivery(old_delivery), delivery, data, *row[17:21])
     return state
 
 
@@ -349,8 +357,12 @@ def _tell(
 
 
 def _queue(states: list[S], due_at: int, now: int) -> int:
-    """Where the message stands in the queue: claimable only while nothing of it is in hand or in doubt."""
-    if S.QUEUED not in states or S.SUBMITTING in states or S.IN_DOUBT in states:
+    """Where the message stands in the queue: claimable only while nothing of it is in hand, in doubt or held."""
+    if S.SUBMITTING in states or S.IN_DOUBT in states:
+        return schema.OUT
+    if S.HELD in states:
+        return schema.KEPT
+    if S.QUEUED not in states:
         return schema.OUT
     if due_at > now:
         return schema.LATER

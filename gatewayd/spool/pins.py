@@ -16,15 +16,19 @@ from gatewayd.spool.moves import Owner, move, refold, segments_of, set_aside
 from gatewayd.spool.writer import STEP, Tx
 
 _m = schema.messages.c
+PIN = "pin"  # value of messages.held
 
 _of_pin = (schema.PINNED, _m.pin_channel == bindparam("channel"))
 PINS = Statement(select(schema.lanes.c.channel).where(schema.lanes.c.channel != schema.sqltext("")))
 TO_HOLD = Statement(
-    select(_m.id).where(*_of_pin, _m.queue > schema.sqltext(schema.OUT)).order_by(_m.id).limit(schema.sqltext(STEP))
+    select(_m.id)
+    .where(*_of_pin, _m.queue > schema.sqltext(schema.OUT), _m.queue < schema.sqltext(schema.KEPT))
+    .order_by(_m.id)
+    .limit(schema.sqltext(STEP))
 )
 TO_RELEASE = Statement(
     select(_m.id)
-    .where(*_of_pin, _m.queue == schema.sqltext(schema.OUT), _m.reason == bindparam("reason"))
+    .where(*_of_pin, _m.queue == schema.sqltext(schema.KEPT), _m.held == schema.sqltext(PIN))
     .order_by(_m.id)
     .limit(schema.sqltext(STEP))
 )
@@ -49,7 +53,7 @@ def settle_pins(tx: Tx, book: LaneBook, channels: frozenset[str], owner: Owner, 
     for channel in sorted({row[0] for row in tx.all(PINS, {})}):
         reason = f"held: the configuration has no channel {channel}, which it is pinned to"
         if channel in channels:
-            rows = tx.all(TO_RELEASE, {"channel": channel, "reason": reason})
+            rows = tx.all(TO_RELEASE, {"channel": channel})
             released += len(rows)
             command, source, said, left = Command.RELEASE, S.HELD, f"channel {channel} is back", ""
         else:
@@ -71,4 +75,4 @@ def _settle(
     for segment in segments_of(tx, message_id):
         if segment.state is source:
             move(tx, segment, command, now, detail=said)
-    refold(tx, book, message_id, now, owner, reason=left)
+    refold(tx, book, message_id, now, owner, reason=left, held=PIN if command is Command.HOLD else None)

@@ -38,9 +38,9 @@ Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite makes only INTEGER P
 Ms = BigInteger
 
 # Values of messages.queue.
-OUT, LATER, DUE, BEHIND = 0, 1, 2, 3
-"""OUT: nothing to claim (in hand, finished, or in doubt) · LATER: until due_at · DUE: claimable · BEHIND: after another
-message to the same number (`waits_for`), until due_at at the latest."""
+OUT, LATER, DUE, BEHIND, KEPT = 0, 1, 2, 3, 4
+"""OUT: nothing to claim (in hand, finished, in doubt, or set aside) · LATER: until due_at · DUE: claimable · BEHIND:
+after another message to the same number (`waits_for`), until due_at at the latest · KEPT: held, till released."""
 
 PUT_OFF = text(f"queue IN ({LATER}, {BEHIND})")
 """What becomes due by itself; in the statements as in the index that serves them."""
@@ -94,7 +94,8 @@ lanes = Table(
     Column("target", Text, nullable=False),  # route target; "any": every channel
     Column("channel", Text, nullable=False),  # pinned by the submitter; "": not pinned
     Column("sim_id", BigInteger, nullable=False),  # bound by the first intent; 0: not bound
-    Column("avoid_sim_id", BigInteger, nullable=False),  # has refused it already; 0: none
+    Column("avoid_sim_id", BigInteger, nullable=False),  # refused it already; -N: N has no room for new recipients
+    Column("zone", Text, nullable=False, server_default=""),  # of the recipients, for windows of theirs; "": no matter
 )
 
 sims = Table(
@@ -119,6 +120,10 @@ channels = Table(
     Column("sim_id", BigInteger),  # paired at first sight
     Column("paired_at", Ms),
     Column("seen_sim_id", BigInteger),  # what is in it now, where it is another one: parked
+    Column("mode", Text, nullable=False, server_default=""),  # "": works | paused | draining, by an operator's word
+    Column("mode_actor", Text, nullable=False, server_default=""),
+    Column("mode_reason", Text, nullable=False, server_default=""),
+    Column("mode_at", Ms),
 )
 
 messages = Table(
@@ -163,6 +168,11 @@ messages = Table(
     Column("callback_format", Text, nullable=False, server_default=""),  # "": our JSON; else kannel:MASK
     Column("api_key", Text, nullable=False, server_default=""),  # the key's name, or the actor
     Column("reason", Text, nullable=False, server_default=""),  # last thing said about it
+    Column("route", Text, nullable=False, server_default=""),  # the rule that chose `target`; "": none did
+    Column("zone", Text, nullable=False, server_default=""),  # of the recipient, for windows of theirs; "": no matter
+    Column("held", Text, nullable=False, server_default=""),  # who keeps it back: pin | operator | restore | doubt
+    Column("wish", Text, nullable=False, server_default=""),  # cancel | hold, as soon as it is in no hands
+    Column("text_dropped_at", Ms),  # when `text` was forgotten, before the record
     Column("accepted_at", Ms, nullable=False),
     Column("updated_at", Ms, nullable=False),
     Column("finished_at", Ms),  # when state left 1 for the last time
@@ -179,6 +189,97 @@ messages = Table(
     Index("ix_messages_state", "state", "id"),
     Index("ix_messages_open_to", "to_number", sqlite_where=OPEN, postgresql_where=OPEN),
     Index("ix_messages_pinned", "pin_channel", "id", sqlite_where=PINNED, postgresql_where=PINNED),
+)  # fmt: skip
+
+turns = Table(  # strict turn of a dial string
+    "turns",
+    metadata,
+    Column("key", Text, primary_key=True),  # dialer:NAME, or the target
+    Column("port", Integer, nullable=False),  # the last one that was taken
+    Column("moved_at", Ms, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+senders = Table(  # sticky senders
+    "senders",
+    metadata,
+    Column("number", Text, primary_key=True),
+    Column("sim_id", BigInteger, nullable=False),
+    Column("at", Ms, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+sim_usage = Table(  # segments of the current minute, hour, day and month, each with the start of its period
+    "sim_usage",
+    metadata,
+    Column("sim_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("minute_start", Ms, nullable=False),
+    Column("minute_used", Integer, nullable=False),
+    Column("hour_start", Ms, nullable=False),
+    Column("hour_used", Integer, nullable=False),
+    Column("day_start", Ms, nullable=False),
+    Column("day_used", Integer, nullable=False),
+    Column("month_start", Ms, nullable=False),
+    Column("month_used", Integer, nullable=False),
+    Column("recipients", Integer, nullable=False),  # distinct ones of this month
+)
+
+sim_recipients = Table(
+    "sim_recipients",
+    metadata,
+    Column("sim_id", BigInteger, nullable=False),
+    Column("number", Text, nullable=False),
+    Column("month_start", Ms, nullable=False),  # in which it was counted last
+    Column("intents", Integer, nullable=False),  # of that month, not returned
+    PrimaryKeyConstraint("sim_id", "number"),
+    Index("ix_sim_recipients_month", "month_start"),
+    sqlite_with_rowid=False,
+)
+
+number_faults = Table(  # numbers that fail everywhere
+    "number_faults",
+    metadata,
+    Column("number", Text, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("sims", Text, nullable=False),  # ids of those that tried, joined by commas
+    Column("code", Text, nullable=False),  # of the last failure
+    Column("detail", Text, nullable=False),
+    Column("first_at", Ms, nullable=False),
+    Column("last_at", Ms, nullable=False),
+    Column("until", Ms),  # quarantine; NULL: not yet
+    Index("ix_number_faults_last", "last_at"),
+    sqlite_with_rowid=False,
+)
+
+recent_texts = Table(  # guard against the same text to the same number
+    "recent_texts",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),  # of number and text
+    Column("message_id", BigInteger, nullable=False),
+    Column("at", Ms, nullable=False),
+    Index("ix_recent_texts_at", "at"),
+    sqlite_with_rowid=False,
+)
+
+operations = Table(  # what operators do to many messages at once, in small steps
+    "operations",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("at", Ms, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("filter", Text, nullable=False),  # JSON
+    Column("value", Text, nullable=False, server_default=""),  # the new priority, or target
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("last_id", BigInteger, nullable=False),  # messages up to this one: what comes later is not meant
+    Column("cursor", BigInteger, nullable=False, server_default="0"),  # how far it has come
+    Column("matched", BigInteger, nullable=False, server_default="0"),
+    Column("changed", BigInteger, nullable=False, server_default="0"),
+    Column("state", Text, nullable=False),  # running | done | stopped
+    Column("finished_at", Ms),
+    Index("ix_operations_running", "id", sqlite_where=text("state = 'running'"),
+          postgresql_where=text("state = 'running'")),
+    sqlite_autoincrement=True,
 )  # fmt: skip
 
 segments = Table(

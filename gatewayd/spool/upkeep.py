@@ -252,7 +252,7 @@ def advance(tx: Tx, desk: inbound.Desk, sweep: retention.Sweep, now: int, rules:
 
 def _expire(tx: Tx, book: LaneBook, message_id: int, now: int, owner: Owner) -> None:
     for segment in segments_of(tx, message_id):
-        if segment.state is S.QUEUED:
+        if segment.state in {S.QUEUED, S.HELD}:
             move(tx, segment, Command.EXPIRE, now, detail="its time passed before it could be sent")
     refold(tx, book, message_id, now, owner, reason="expired before it could be sent")
 

@@ -137,7 +137,7 @@ async def test_everything_to_the_number_is_blocked_in_the_same_transaction_and_n
         await spool.store.settle_pins(["m0"])
         assert await spool.claim(await spool.sim("m1")) is None
         places = await spool.rows(select(m.queue).where(m.id >= bindparam("id")).order_by(m.id), id=behind)
-        assert [row[0] for row in places] == [schema.BEHIND, schema.BEHIND, schema.LATER, schema.OUT]
+        assert [row[0] for row in places] == [schema.BEHIND, schema.BEHIND, schema.LATER, schema.KEPT]
         other = await spool.accept(message(OTHER), message(OTHER, not_before=START_MS + 10**6))
         system, short = await spool.accept(message(class_=SYSTEM, not_before=START_MS + 10**7), message("2020"))
         commits = spool.store.writer.stats.commits
