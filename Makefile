@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help run test check lint types bench clean install uninstall deb
+.PHONY: help run test check lint types bench crash clean install uninstall deb
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test   the tests"
 	@echo "make check  format, lint, types, tests"
 	@echo "make bench  what it reaches on this machine"
+	@echo "make crash  kills it some hundred times and looks for what is lost or doubled: docs/crash.md"
 	@echo "make install, make uninstall   into PREFIX=/opt/gatewayd, as a service: docs/install.md"
 	@echo "make deb    the Debian package, into dist/"
 
@@ -38,6 +39,9 @@ check: lint types test
 
 bench: $(STAMP)
 	$(BIN)/python -m bench $(ARGS)
+
+crash: $(STAMP)
+	$(BIN)/python -m tests.crash $(ARGS)
 
 # Not with the Python of $(VENV): the service's user must be able to run it.
 install uninstall:

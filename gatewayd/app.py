@@ -22,12 +22,14 @@ from gatewayd.logs import configure_logging
 from gatewayd.model import SimIdentity
 from gatewayd.modems.gsm import GsmChannel
 from gatewayd.reload import differences, needs_restart
-from gatewayd.router.dispatcher import Dispatcher
+from gatewayd.router.clocktrust import ClockTrust
+from gatewayd.router.dispatcher import Dispatcher, Sim
 from gatewayd.router.endpoints import callback_manner, subscriptions, webhook_settings
 from gatewayd.router.outbox import Outbox
 from gatewayd.router.submission import Submitter
 from gatewayd.service import Heart, Notifier, Watchdog, task_heart
 from gatewayd.spool.events import ACCEPTED, webhook_endpoint
+from gatewayd.spool.prune import Pruner
 from gatewayd.spool.reader import Reader
 from gatewayd.spool.store import Store
 from gatewayd.spool.writer import Notices
@@ -74,8 +76,24 @@ class Daemon:
             intake=wiring.intake(config),
             subscriptions=subscriptions(webhook_settings(config.webhooks)),
             on_commit=self._committed,
+            witness_file=wiring.witness_of(config, self._database),
         )
-        self._dispatcher = Dispatcher(self._store, self._clock)
+        self._pruner = Pruner(
+            self._database,
+            self._store.writer,
+            self._clock,
+            wiring.retention(config),
+            clock_trusted=lambda: not self._trust.doubt(self._clock.now_ms()),
+        )
+        trust = config.gateway.clock
+        self._trust = ClockTrust(
+            self._store,
+            self._clock,
+            require_sync=trust.require_sync,
+            wait_s=trust.wait_s,
+            on_change=lambda: self._dispatcher.committed(Notices(everything=True)),
+        )
+        self._dispatcher = Dispatcher(self._store, self._clock, wiring.dispatch_settings(config), self._trust.doubt)
         for channel in _enabled(config).values():
             self._add_channel(channel)
         self._reader = Reader(self._database, self._clock)
@@ -96,10 +114,15 @@ class Daemon:
             draining=lambda: self._draining,
             on_request=metrics.request,
             outbox=self._outbox,
+            trust=self._trust,
+            quota_of=lambda identity, channel: wiring.quota_for(self._config, identity, channel),
         )
         self._server = Server(self._context)
-        self._watchdog = Watchdog(notifier or Notifier(), self._hearts)
+        self._notifier = notifier or Notifier()
+        self._watchdog = Watchdog(self._notifier, self._hearts)
         self._watching: asyncio.Task[None] | None = None
+        self._trusting: asyncio.Task[None] | None = None
+        self._pruning: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
         self._show()
 
@@ -110,8 +133,9 @@ class Daemon:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def start(self) -> None:
-        recovery = await self._store.open()
+        recovery = await self._store.open(self._notifier.starting)
         try:
+            self._trust.begin(self._store.clock_mark)
             if recovery.in_doubt:
                 log.warning(
                     "the last run ended with %d segments in its channels' hands; they are in doubt: %s",
@@ -121,8 +145,12 @@ class Daemon:
             await self._settle_pins()
             await self._dispatcher.start()
             await self._outbox.start()
+            self._context.operations.start()
             await self._server.start()
             self._watching = asyncio.create_task(self._watchdog.run(), name="watchdog")
+            self._trusting = asyncio.create_task(self._trust.run(), name="clock")
+            self._pruner.spool_id = recovery.spool_id
+            self._pruning = asyncio.create_task(self._pruner.run(), name="retention")
         except BaseException:
             await self._end(0)
             raise
@@ -158,6 +186,9 @@ class Daemon:
             before, self._config = self._config, config
             self._keys = keys
             self._store.configure(wiring.rules(config), intake, subscriptions(webhooks))
+            self._pruner.configure(wiring.retention(config))
+            trust = config.gateway.clock
+            self._trust.configure(require_sync=trust.require_sync, wait_s=trust.wait_s)
             self._outbox.configure(webhooks, callbacks)
             self._submitter.settings = wiring.submission_settings(config)
             self._context.settings = settings = wiring.http_settings(config)
@@ -167,6 +198,7 @@ class Daemon:
             if not self._server.reload_tls(settings.tls):
                 changes.append("http.tls: NOT taken, see above")
             await self._change_channels(_enabled(before), _enabled(config))
+            self._dispatcher.configure(wiring.dispatch_settings(config))
             self._show()
             try:
                 await self._settle_pins()
@@ -183,7 +215,7 @@ class Daemon:
             if name in gone or name not in before:
                 self._add_channel(channel)
             else:
-                self._dispatcher.set_pace(name, channel.pacing.interval_s)
+                self._dispatcher.set_pace(name, wiring.pacing(channel))
 
     async def _settle_pins(self) -> None:
         """Hold what is pinned to channels that are gone, and release it when they are back."""
@@ -199,9 +231,11 @@ class Daemon:
             log.info("%d messages are released: the channels they are pinned to are back", released)
 
     async def _end(self, drain_s: float) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        running = [task for task in (self._watching, self._trusting, self._pruning) if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._context.operations.stop()
         await self._dispatcher.stop(drain_s)
         await self._outbox.stop(LAST_CALLS_S)
         await self._server.stop()
@@ -229,7 +263,10 @@ class Daemon:
             self._outbox.notify(notices.endpoints)
 
     def _hearts(self) -> Sequence[Heart]:
-        return [_WriterHeart(self._store), *map(task_heart, self._dispatcher.tasks())]
+        return [
+            _WriterHeart(self._store),
+            *map(task_heart, [*self._dispatcher.tasks(), *self._context.operations.tasks()]),
+        ]
 
     def _show(self) -> None:
         """Let the metrics know what there is."""
@@ -243,17 +280,12 @@ class Daemon:
     def _add_channel(self, channel: ChannelConfig) -> None:
         settings = wiring.gsm_settings(channel)
 
-        def number_of(identity: SimIdentity) -> str:
-            for sim in self._config.sims:
-                if (sim.iccid and sim.iccid == identity.iccid) or (sim.imsi and sim.imsi == identity.imsi):
-                    return sim.number or ""
-            return channel.number or ""
+        def sim_of(identity: SimIdentity) -> Sim:
+            current = next((other for other in self._config.channels if other.name == channel.name), channel)
+            return wiring.sim(self._config, current, identity)
 
         self._dispatcher.add(
-            channel.name,
-            lambda: GsmChannel(settings, self._clock),
-            interval_s=channel.pacing.interval_s,
-            numbers=number_of,
+            channel.name, lambda: GsmChannel(settings, self._clock), pacing=wiring.pacing(channel), sims=sim_of
         )
 
 
@@ -262,8 +294,9 @@ def _enabled(config: Config) -> dict[str, ChannelConfig]:
 
 
 def _same(one: ChannelConfig, other: ChannelConfig) -> bool:
-    """Whether a channel can go on as it is: a new pace needs no new session."""
-    return one.model_copy(update={"pacing": other.pacing}) == other
+    """Whether a channel can go on as it is: a new pace, quota, schedule or tag needs no new session."""
+    soft = {name: getattr(other, name) for name in ("pacing", "quota", "schedule", "tags")}
+    return one.model_copy(update=soft) == other
 
 
 async def run_daemon(

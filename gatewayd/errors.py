@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gatewayd.model import Outcome, Retry
+    from gatewayd.model import FailureClass, Outcome
 
 
 class GatewayError(Exception):
@@ -104,16 +104,16 @@ class ChannelParked(GatewayError):
 class SubmitError(GatewayError):
     """A segment that was not accepted by the network, or of which nobody knows.
 
-    `outcome` is NOT_SENT or IN_DOUBT; `retry` says what may be done about it; `code` is the result code as the modem
-    gave it ("CMS 38"), "" if there was none; `started_ms` is the UTC epoch of the first byte of AT+CMGS (None: nothing
-    was written).
+    `outcome` is NOT_SENT or IN_DOUBT; `failure` says what is at fault; `code` is the result code as the modem gave it
+    ("CMS 38"), "" if there was none; `started_ms` is the UTC epoch of the first byte of AT+CMGS (None: nothing was
+    written).
     """
 
     def __init__(
-        self, outcome: Outcome, retry: Retry, text: str, *, code: str = "", started_ms: int | None = None
+        self, outcome: Outcome, failure: FailureClass, text: str, *, code: str = "", started_ms: int | None = None
     ) -> None:
         self.outcome = outcome
-        self.retry = retry
+        self.failure = failure
         self.text = text
         self.code = code
         self.started_ms = started_ms

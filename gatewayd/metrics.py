@@ -33,7 +33,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from gatewayd import __version__
-from gatewayd.model import MessageClass, Outcome, ReportVerdict, Retry
+from gatewayd.model import FailureClass, MessageClass, Outcome, ReportVerdict
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
@@ -42,7 +42,8 @@ MESSAGE_EVENTS = (
     "queued", "sent", "delivered", "undelivered", "unknown", "failed", "expired", "cancelled", "in_doubt", "blocked",
 )  # fmt: skip
 RESULTS = (
-    "sent", "in_doubt", "refused_later", "refused_elsewhere", "refused_never", "no_answer", "not_written", "withdrawn",
+    "sent", "in_doubt", *(f"refused_{failure.value}" for failure in FailureClass), "no_answer", "not_written",
+    "withdrawn",
 )  # fmt: skip
 SESSION_ENDS = ("not_up", "lost", "given_up", "parked")
 INBOUND_KINDS = ("text", "data", "undecodable", OTHER)
@@ -242,7 +243,7 @@ def observe(events: Iterable[Event]) -> None:
 def attempt(
     channel: str,
     outcome: Outcome,
-    retry: Retry,
+    failure: FailureClass,
     *,
     started_ms: int | None,
     finished_ms: int,
@@ -256,12 +257,10 @@ def attempt(
         result = "in_doubt"
     elif withdrawn:
         result = "withdrawn"
-    elif retry is Retry.NEVER:
-        result = "refused_never"
     elif started_ms is None:
         result = "not_written"
     else:
-        result = f"refused_{retry.value}" if code else "no_answer"
+        result = f"refused_{failure.value}" if code else "no_answer"
     channel = _one_of(channel, _channels)
     _attempts.labels(channel, result).inc()
     if started_ms is not None and not withdrawn:

@@ -85,12 +85,22 @@ class Outcome(Enum):
     IN_DOUBT = "in_doubt"
 
 
-class Retry(Enum):
-    """What may be done about a segment that was not sent."""
+class FailureClass(StrEnum):
+    """Why a segment was not sent. The driver of a device says which (`modems/at/results.py`), `spool/retry.py` what is
+    done about each.
+    """
 
-    LATER = "later"  # same or another channel, after a while; always bounded
-    ELSEWHERE = "elsewhere"  # another channel may help, this one will not
-    NEVER = "never"  # the message is at fault
+    NUMBER = "number"  # nobody has the number, or nobody may write to it
+    UNREACHABLE = "unreachable"  # the recipient's phone takes nothing now
+    MESSAGE = "message"  # it is malformed, or asks for what there is not
+    REJECTED = "rejected"  # this network wants it not, and does not say what is wrong
+    SIM = "sim"  # the SIM may not send: barred, no credit, locked, not there
+    SMSC = "smsc"  # no SMS centre, or one that does not serve this SIM
+    NETWORK = "network"  # no service, out of order, silent
+    CONGESTION = "congestion"  # too much at once
+    DEVICE = "device"  # the modem, or its memory
+    SETUP = "setup"  # a mode or parameter the modem does not have or lost
+    UNKNOWN = "unknown"  # no code, or one that says nothing
 
 
 class ReportVerdict(StrEnum):

@@ -172,6 +172,15 @@ def accepted(message_id: int, to: str, segments: int, caller: str) -> None:
     _say(logging.INFO, "message.accepted", "accepted", fields)
 
 
+def duplicate(message_id: int | None, twin: int, to: str, caller: str) -> None:
+    """The text went to this number as message `twin` a while ago; `message_id` None: it is refused for that."""
+    fields: Fields = {"idm": message_id, "twin": twin, "to": masked(to), "by": caller}
+    if message_id is None:
+        _say(logging.WARNING, "message.duplicate_refused", "refused, a duplicate", fields)
+    else:
+        _say(logging.WARNING, "message.duplicate", "accepted, although it is a duplicate", fields)
+
+
 def submitted(message_id: int, seq: int, total: int, channel: str, tp_mr: int | None, took_ms: int) -> None:
     """The network took a segment. Where refusals went before, at DEBUG only, their end is said too."""
     fields = _segment(message_id, f"{seq}/{total}", channel) | {"tp_mr": tp_mr, "took_ms": took_ms}
@@ -203,6 +212,18 @@ def late_result(message_id: int | None, channel: str, tp_mr: int | None) -> None
     """A +CMGS came after its command had been given up; `message_id` None: it settles nothing."""
     fields: Fields = {"idm": message_id, "channel": channel, "tp_mr": tp_mr}
     _say(logging.INFO, "segment.late_result", "late result", fields)
+
+
+def channel_stopped(channel: str, why: str) -> None:
+    """A channel takes nothing for a while: the same fails over and over."""
+    _say(logging.WARNING, "channel.stopped", f"channel {channel} is {why}", {"channel": channel})
+
+
+def quota_spent(channel: str, period: str, limit: int, until: str) -> None:
+    """The SIM in a channel has sent what it may."""
+    what = f"{limit} {'recipients per month' if period == 'recipients' else f'segments per {period}'}"
+    words = f"channel {channel}: its SIM's quota of {what} is spent until {until}"
+    _say(logging.INFO if period in ("minute", "hour") else logging.WARNING, "quota.spent", words, {"channel": channel})
 
 
 def reported(message_id: int | None, seq: int | None, channel: str, verdict: str, tp_status: int) -> None:

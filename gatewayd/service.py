@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 log = logging.getLogger("gatewayd.service")
 
+START_STEP_S = 60
+"""A start that takes long says within this time that it goes on."""
 HEART_LIMIT_S = 30.0
 """How long a heart may take to answer."""
 _SEND_LIMIT_S = 1.0  # a service manager that does not read must not hold the event loop up
@@ -35,6 +37,10 @@ class Notifier:
     def ready(self, status: str = "") -> None:
         """The start, or a reload, is complete. `status` is a line for people, as `systemctl status` shows it."""
         self._send("READY=1", *_status(status))
+
+    def starting(self, status: str) -> None:
+        """The start goes on, and may take as long again."""
+        self._send(f"EXTEND_TIMEOUT_USEC={START_STEP_S * 1_000_000}", *_status(status))
 
     def status(self, text: str) -> None:
         """Say in one line what is going on."""

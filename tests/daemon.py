@@ -30,7 +30,11 @@ def configuration(
 ) -> dict[str, Any]:
     """A configuration with one channel for each port: m0, m1, … `changes` replace top-level keys."""
     config: dict[str, Any] = {
-        "gateway": {"home_country": "UY", "control_socket": str(directory / "control.sock")},
+        "gateway": {
+            "home_country": "UY",
+            "control_socket": str(directory / "control.sock"),
+            "clock": {"require_sync": False},  # a machine for tests may have started just now
+        },
         "spool": {"url": url or f"sqlite:///{directory}/spool.db"},
         "http": {"listen": "127.0.0.1:0", "trusted_networks": ["127.0.0.0/8"]},
         "channels": [
@@ -39,7 +43,7 @@ def configuration(
         ],
     }
     for key, value in changes.items():
-        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+        config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) else value
     return config
 
 
@@ -159,14 +163,16 @@ async def until(met: Callable[[], Any], tell: Callable[[], object] = lambda: "")
 
 
 @asynccontextmanager
-async def daemon(directory: Path, config: dict[str, Any]) -> AsyncIterator[DaemonProcess]:
-    """Start `gatewayd run` and wait until it listens; end it at exit."""
+async def daemon(
+    directory: Path, config: dict[str, Any], *, module: str = "gatewayd", **environment: str
+) -> AsyncIterator[DaemonProcess]:
+    """Start `gatewayd run` and wait until it listens; end it at exit. `module`: what stands in for gatewayd's."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "gatewayd.yaml"
     path.write_text(yaml.safe_dump(config))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gatewayd", "run", "-c", str(path),
-        stderr=asyncio.subprocess.PIPE, cwd=directory, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        sys.executable, "-m", module, "run", "-c", str(path), stderr=asyncio.subprocess.PIPE, cwd=directory,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), **environment},
     )  # fmt: skip
     log: list[str] = []
     assert process.stderr is not None

@@ -83,6 +83,9 @@ def test_least_file_has_the_documented_defaults() -> None:
     assert config.gateway.retry.attempts == 5
     assert config.gateway.retry.backoff_s == (10, 30, 120, 600, 1800)
     assert config.gateway.shutdown_timeout_s == 30
+    kept = config.gateway.retention
+    assert (kept.content_s, kept.messages_s, kept.inbound_s) == (90 * 86400, 400 * 86400, 400 * 86400)
+    assert (kept.archive_dir, config.spool.witness) == (None, None)
     assert config.gateway.control_socket == Path("/run/gatewayd/control.sock")
     assert (config.gateway.logging.level.value, config.gateway.logging.mask) == ("info", True)
     assert config.http.listen == Listen("127.0.0.1", 8080)
@@ -114,6 +117,7 @@ gateway:
   report_wait: 2d
   retry: {attempts: 3, backoff: [500ms, 1.5s, 0]}
   shutdown_timeout: 0s
+  retention: {content: 0s, messages: 7d, inbound: 3660d, archive_dir: /srv/archive}
   control_socket: /run/x.sock
   logging: {level: debug, mask: false}
 spool: {url: "postgresql://gatewayd@db.example.net:5433/gatewayd?sslmode=require", password_file: /etc/gatewayd/pw}
@@ -151,6 +155,9 @@ channels:
     assert (gateway.logging.level.value, gateway.logging.mask) == ("debug", False)
     assert config.spool.url == "postgresql://gatewayd@db.example.net:5433/gatewayd?sslmode=require"
     assert config.spool.password_file == Path("/etc/gatewayd/pw")
+    kept = config.gateway.retention
+    assert (kept.content_s, kept.messages_s, kept.inbound_s) == (0, 7 * 86400, 3660 * 86400)
+    assert kept.archive_dir == Path("/srv/archive")
     assert config.http.listen == Listen("::", 0)
     assert config.http.api_keys_file == Path("/etc/gatewayd/api-keys")
     assert config.http.trusted_networks == tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "192.0.2.7/32", "fd00::/8")))
@@ -401,7 +408,7 @@ def test_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
     """The example with all its comments taken off is also fine, and names every key there is."""
     text = (ROOT / "config/gatewayd.yaml").read_text()
     assert set(re.findall(r"(?m)^\| `([a-z_]+)` \|", manual())) <= set(re.findall(r"([a-z_]+):", text))
-    bare = re.sub(r"(?m)^( *)# (?= *(- )?[a-z_]+:( |$))(?!.*(yaml-language-server|postgresql|_file))", r"\1", text)
+    bare = re.sub(r"(?m)^( *)# (?= *(- )?[a-z_]+:( |$))(?!.*(yaml-language-server|postgresql|_file|archive_dir))", r"\1", text)
     assert bare != text
     config = load(written(tmp_path, bare))
     default = parse(LEAST).gateway
@@ -568,7 +575,7 @@ def test_schema_is_up_to_date() -> None:
 
 def test_schema_knows_keys_units_and_defaults() -> None:
     schema = json.loads(schema_text())
-    assert set(schema["properties"]) == {"gateway", "spool", "http", "sims", "channels", "inbound", "webhooks"}
+    assert set(schema["properties"]) == set(Config.model_fields)
     assert schema["required"] == ["spool", "http", "channels"]
     assert schema["additionalProperties"] is False
     channel = schema["properties"]["channels"]["items"]

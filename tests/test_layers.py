@@ -10,17 +10,36 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gatewayd"
 
-BASE = {"errors", "clock", "model", "config", "apikeys", "metrics", "msglog", "logs", "logstyles", "__init__"}
+BASE = {
+    "errors",
+    "clock",
+    "crashpoints",
+    "model",
+    "config",
+    "apikeys",
+    "metrics",
+    "msglog",
+    "logs",
+    "logstyles",
+    "__init__",
+}
 PURE = {
     "model",
     "errors",
+    "config.dialstring",
     "modems.pdu",
     "modems.at",
     "spool.lifecycle",
+    "spool.periods",
     "spool.retry",
     "spool.correlate",
     "router.numbers",
+    "router.breaker",
     "router.pacing",
+    "router.windows",
+    "router.guards",
+    "router.routes",
+    "router.target",
     "router.signature",
     "router.verdicts",
     "router.alerts",

@@ -23,7 +23,7 @@ from gatewayd import metrics
 from gatewayd.clock import SystemClock
 from gatewayd.http import metrics as http_metrics
 from gatewayd.http.routes import ROUTES
-from gatewayd.model import ChannelState, ChannelStatus, MessageClass, Outcome, ReportVerdict, Retry
+from gatewayd.model import ChannelState, ChannelStatus, FailureClass, MessageClass, Outcome, ReportVerdict
 from gatewayd.modems.simulator.process import simulator_process
 from gatewayd.router.control import ChannelView
 from gatewayd.spool import schema
@@ -125,26 +125,25 @@ def test_our_exposition_says_what_the_library_s_does(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("outcome", "retry", "started", "code", "withdrawn", "result"),
+    ("outcome", "failure", "started", "code", "withdrawn", "result"),
     [
-        (Outcome.SENT, Retry.LATER, 5, "", False, "sent"),
-        (Outcome.IN_DOUBT, Retry.LATER, 5, "", False, "in_doubt"),
-        (Outcome.IN_DOUBT, Retry.LATER, 5, "CMS 500", False, "in_doubt"),
-        (Outcome.NOT_SENT, Retry.LATER, 5, "CMS 42", False, "refused_later"),
-        (Outcome.NOT_SENT, Retry.ELSEWHERE, 5, "CMS 28", False, "refused_elsewhere"),
-        (Outcome.NOT_SENT, Retry.NEVER, 5, "CMS 1", False, "refused_never"),
-        (Outcome.NOT_SENT, Retry.NEVER, None, "", False, "refused_never"),
-        (Outcome.NOT_SENT, Retry.LATER, 5, "", False, "no_answer"),
-        (Outcome.NOT_SENT, Retry.LATER, None, "", False, "not_written"),
-        (Outcome.NOT_SENT, Retry.LATER, 5, "", True, "withdrawn"),
-        (Outcome.NOT_SENT, Retry.LATER, None, "", True, "withdrawn"),
+        (Outcome.SENT, FailureClass.UNKNOWN, 5, "", False, "sent"),
+        (Outcome.IN_DOUBT, FailureClass.UNKNOWN, 5, "", False, "in_doubt"),
+        (Outcome.IN_DOUBT, FailureClass.UNKNOWN, 5, "CMS 500", False, "in_doubt"),
+        (Outcome.NOT_SENT, FailureClass.CONGESTION, 5, "CMS 42", False, "refused_congestion"),
+        (Outcome.NOT_SENT, FailureClass.REJECTED, 5, "CMS 28", False, "refused_rejected"),
+        (Outcome.NOT_SENT, FailureClass.NUMBER, 5, "CMS 1", False, "refused_number"),
+        (Outcome.NOT_SENT, FailureClass.DEVICE, 5, "", False, "no_answer"),
+        (Outcome.NOT_SENT, FailureClass.DEVICE, None, "", False, "not_written"),
+        (Outcome.NOT_SENT, FailureClass.DEVICE, 5, "", True, "withdrawn"),
+        (Outcome.NOT_SENT, FailureClass.DEVICE, None, "", True, "withdrawn"),
     ],
 )
 def test_what_came_of_an_attempt_is_one_word(
-    outcome: Outcome, retry: Retry, started: int | None, code: str, withdrawn: bool, result: str
+    outcome: Outcome, failure: FailureClass, started: int | None, code: str, withdrawn: bool, result: str
 ) -> None:
     with prepared("sim1"):
-        metrics.attempt("sim1", outcome, retry, started_ms=started, finished_ms=2505, code=code, withdrawn=withdrawn)
+        metrics.attempt("sim1", outcome, failure, started_ms=started, finished_ms=2505, code=code, withdrawn=withdrawn)
         found = Scraped(metrics.exposition().decode())
         for each in metrics.RESULTS:
             assert found.get("gatewayd_attempts_total", channel="sim1", result=each) == (each == result)
@@ -174,7 +173,7 @@ def test_what_nobody_knows_is_other() -> None:
     with prepared("sim1", endpoints=("webhook:crm",)):
         failed = ("gatewayd_deliveries_total", {"endpoint": "callback", "result": "failed"})
         before = Scraped(metrics.exposition().decode()).get(failed[0], **failed[1])
-        metrics.attempt(number, Outcome.SENT, Retry.LATER, started_ms=0, finished_ms=1, code="")
+        metrics.attempt(number, Outcome.SENT, FailureClass.UNKNOWN, started_ms=0, finished_ms=1, code="")
         metrics.inbound(number, number, partial=True)
         metrics.inbound_duplicate(number)
         metrics.line_idle(number, 1)
@@ -476,7 +475,7 @@ async def test_a_mixed_run_is_counted_and_its_labels_are_bounded(tmp_path: Path)
     assert found.sum("gatewayd_status_reports_total") == 7
     assert found.sum("gatewayd_status_reports_total", verdict="undelivered") == 1
     assert found.sum("gatewayd_attempts_total", result="sent") == 7
-    assert found.sum("gatewayd_attempts_total", result="refused_never") == 1
+    assert found.sum("gatewayd_attempts_total", result="refused_number") == 1
     assert found.sum("gatewayd_submit_duration_seconds_count") == 8
     assert found.sum("gatewayd_channel_up") == 2
     assert found.get("gatewayd_http_auth_failures_total") == 1

@@ -86,6 +86,8 @@ async def test_each_notice_as_sd_notify_has_it(kind: str, tmp_path: Path) -> Non
     address = str(tmp_path / "notify") if kind == "path" else f"@gatewayd-test-{os.getpid()}"
     with listening(address) as manager:
         notifier = Notifier({"NOTIFY_SOCKET": address})
+        notifier.starting("500 held so far")
+        assert await manager.next() == {"EXTEND_TIMEOUT_USEC": "60000000", "STATUS": "500 held so far"}
         notifier.ready("HTTP on 127.0.0.1:8080")
         assert await manager.next() == {"READY": "1", "STATUS": "HTTP on 127.0.0.1:8080"}
         notifier.ready()

@@ -12,7 +12,6 @@ import typer
 
 from gatewayd.commands.control import DEFAULT_CONFIG, SOCKET_VARIABLE, DaemonDown, Target, call
 from gatewayd.commands.table import local, plain, show, zone
-from gatewayd.model import MessageState
 
 if TYPE_CHECKING:
     from gatewayd.spool.reader import Reader
@@ -39,8 +38,6 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
-
-STATES = {state: state.name.lower().replace("_", " ") for state in MessageState}
 
 channels_app = typer.Typer(invoke_without_command=True)
 
@@ -91,80 +88,6 @@ def send(
         typer.echo(f"idm {answer['idm']} to {answer['to']}, {segments} segment{'s' * (segments != 1)}")
 
 
-def messages(
-    state: Annotated[
-        str | None, typer.Option(metavar="STATE", help="Only this state: a number or a name.", show_default=False)
-    ] = None,
-    client_ref: Annotated[str | None, typer.Option(metavar="REF", help="Only this reference of yours.")] = None,
-    after: Annotated[
-        int | None,
-        typer.Option(metavar="ID", min=0, help="Those after this one, in order; else the newest."),
-    ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="How many.")] = 20,
-    inbound: Annotated[bool, typer.Option("--inbound", help="What came in, instead of what is sent.")] = False,
-    number: Annotated[
-        str | None, typer.Option("--from", metavar="NUMBER", help="With --inbound: only from this number.")
-    ] = None,
-    as_json: JsonLinesOption = False,
-    socket: SocketOption = None,
-    config: ConfigOption = None,
-) -> None:
-    """Show messages, the newest last; with --inbound those that came in.
-
-    One of them with its raw PDUs: `gatewayd explain --inbound ID`.
-    """
-    if inbound:
-        if state is not None or client_ref is not None:
-            typer.echo("--state and --client-ref are of messages that are sent; not with --inbound", err=True)
-            raise typer.Exit(2)
-        from gatewayd.commands.inbound import show_list
-
-        show_list(Target(socket, config), after=after, limit=limit, number=number, as_json=as_json)
-        return
-    if number is not None:
-        typer.echo("--from is of messages that came in: only with --inbound", err=True)
-        raise typer.Exit(2)
-    wanted = _state(state)
-    order = "desc" if after is None else "asc"
-    params = {
-        "state": None if wanted is None else wanted.value,
-        "client_ref": client_ref,
-        "after": after,
-        "limit": limit,
-        "order": order,
-    }
-
-    async def offline(reader: Reader) -> list[dict[str, Any]]:
-        from gatewayd.http import views
-
-        found = await reader.messages(
-            after=None if after is None else min(after, MAX_IDM),
-            limit=limit,
-            state=wanted,
-            client_ref=client_ref,
-            descending=after is None,
-        )
-        return [views.message(message) for message in found]
-
-    items = page_of(Target(socket, config), "/api/v1/messages", params, offline, newest_last=after is None)
-    if as_json:
-        json_lines(items)
-        return
-    rows = [
-        [
-            str(item["idm"]),
-            item["to"],
-            _words(item["state_name"]),
-            item["delivery"],
-            item["channel"] or "",
-            local(item["accepted_at"], short=True),
-            " ".join(item["text"].split()),
-        ]
-        for item in items
-    ]
-    show(["idm", "to", "state", "delivery", "channel", f"accepted ({zone()})", "text"], rows, one_line=True)
-
-
 def explain(
     idm: Annotated[int, typer.Argument(metavar="IDM", min=1, help="The message.")],
     inbound: Annotated[
@@ -194,7 +117,7 @@ def explain(
     except DaemonDown as error:
         found = from_spool(target, error, offline)
     if found is None:
-        typer.echo(f"there is no message {idm}", err=True)
+        typer.echo(f"there is no message {idm} (older than retention?)", err=True)
         raise typer.Exit(1)
     if as_json:
         typer.echo(json.dumps(found))
@@ -229,6 +152,8 @@ def status(as_json: JsonOption = False, socket: SocketOption = None, config: Con
     typer.echo(plain(_sending(found)))
     typer.echo(f"channels: {found['channels']['ready']} of {found['channels']['total']} ready")
     typer.echo("spool: takes writes" if found["spool_writable"] else "spool: takes NO writes; the log says why")
+    if found["clock_doubt"]:
+        typer.echo(plain(f"clock: NOT trusted: {found['clock_doubt']}"))
     counted = [f"{number} {_words(name)}" for name, number in found["messages"].items() if number]
     typer.echo(f"messages: {', '.join(counted) or 'none'}")
 
@@ -248,14 +173,14 @@ def channels(
     rows = [
         [
             item["name"],
-            item["state"],
+            ", ".join(filter(None, [item["state"], item["mode"]])),
             local(item["since"], short=True),
             item["number"],
             item["operator"],
             "" if item["rssi_dbm"] is None else f"{item['rssi_dbm']} dBm",
             str(item["submitted"]),
             "" if item["in_hand"] is None else str(item["in_hand"]),
-            item["reason"],
+            "; ".join(filter(None, [item["mode_reason"], item["reason"]])),
         ]
         for item in items
     ]
@@ -278,9 +203,7 @@ def channels_accept(
 
 
 def pause(
-    everything: Annotated[
-        bool, typer.Option("--all", help="Everything: the one thing that can be paused yet.")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for those who come after you.")] = "",
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -290,7 +213,8 @@ def pause(
     It holds over restarts. What comes is still accepted, and waits.
     """
     if not everything:
-        typer.echo("say --all: pausing one channel or campaign is not in this version", err=True)
+        others = "`gatewayd channels pause NAME` for one channel, `gatewayd messages hold` for messages"
+        typer.echo(f"say --all; {others}", err=True)
         raise typer.Exit(2)
     ask(Target(socket, config), "POST", "/api/v1/pause", body={"reason": reason})
     typer.echo("paused: nothing is sent until `gatewayd resume`")
@@ -368,13 +292,3 @@ def _sending(gateway: dict[str, Any]) -> str:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _state(word: str | None) -> MessageState | None:
-    if word is None:
-        return None
-    for state, name in STATES.items():
-        if word.lower().replace("_", " ").replace("-", " ") in {name, str(state.value)}:
-            return state
-    typer.echo(f"--state: {word!r} is none of {', '.join(f'{s.value} {n}' for s, n in STATES.items())}", err=True)
-    raise typer.Exit(2)

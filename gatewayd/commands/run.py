@@ -79,6 +79,10 @@ def _missing(config: Config, database: Database) -> Iterator[Fault]:
     for key, folder in places:
         if not os.path.isdir(folder):  # noqa: PTH112 (Path.is_dir may raise)
             yield Fault(key, f"there is no folder {folder}, or it is out of reach: make it with `mkdir -p {folder}`")
+        elif os.statvfs(folder).f_flag & os.ST_RDONLY:
+            yield Fault(
+                key, f"the folder {folder} is on a read-only file system: see `dmesg`, then mount it read-write"
+            )
         elif not os.access(folder, os.W_OK | os.X_OK):
             yield Fault(key, f"the folder {folder} is not writable for user id {os.getuid()}: give it to that user")
 

@@ -51,16 +51,16 @@ def plain(text: str) -> str:
     )
 
 
-def local(moment: str | None, *, short: bool = False) -> str:
+def local(moment: str | None, *, short: bool = False, dated: bool = False) -> str:
     """A time of the API in the reader's own zone: to the second, its day only if that is not today.
 
-    `short`: of another day no seconds, of another year no time.
+    `short`: of another day no seconds, of another year no time. `dated`: with its day, also if that is today.
     """
     if moment is None:
         return ""
     when = datetime.fromisoformat(moment).astimezone()
     now = datetime.now(when.tzinfo)
-    if when.date() == now.date():
+    if when.date() == now.date() and not dated:
         return when.strftime("%H:%M:%S")
     if not short:
         return when.strftime("%Y-%m-%d %H:%M:%S")

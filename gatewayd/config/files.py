@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gatewayd.apikeys import load_keys, read_private
 from gatewayd.config.models import Config, Tls
+from gatewayd.config.routing_rules import warnings as routing_warnings
 from gatewayd.config.webhooks import signing_key
 from gatewayd.config.yaml_lines import Document
 from gatewayd.config.yaml_lines import Path as KeyPath
@@ -124,6 +125,7 @@ def warnings(config: Config) -> Iterator[tuple[KeyPath, str]]:
                 ("channels", index, "submit_timeout"),
                 "networks take up to 3 minutes at times: what is given up earlier is in doubt",
             )
+    yield from routing_warnings(config)
     if config.http.api_keys_file is None and not config.http.trusted_networks:
         yield ("http",), "neither api_keys_file nor trusted_networks: only the control socket can submit"
     if config.http.tls is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import Field
@@ -30,6 +31,10 @@ from gatewayd.config.addresses import (
 )
 from gatewayd.config.dropins import Alertmanager, Kannel
 from gatewayd.config.inbound import Inbound
+from gatewayd.config.quota import Quota
+from gatewayd.config.retention import Retention
+from gatewayd.config.routing import Countries, Dialer, Duplicates, Prefix, Route, Urgent
+from gatewayd.config.schedules import ClockTrust, Schedules
 from gatewayd.config.section import Flag, Section
 from gatewayd.config.units import Choice, Digits, Duration, Integer, Label, Name, Size
 from gatewayd.config.webhooks import Callbacks, Webhook
@@ -92,6 +97,22 @@ class Retries(Section):
     )
 
 
+class Quarantine(Section):
+    """What becomes of a number that fails wherever it is tried: what is written to it waits, and delays nobody."""
+
+    failures: Annotated[int, Integer(0, 1000)] = Field(
+        default=3,
+        description="So many messages to a number must fail, and none succeed, before it is in quarantine. 0: never.",
+    )
+    backoff_s: tuple[Annotated[float, Duration("1s", "30d")], ...] = Field(
+        default=(3600.0, 21600.0, 86400.0),
+        validation_alias="backoff",
+        min_length=1,
+        max_length=100,
+        description="How long the 1st, 2nd, … quarantine lasts; the last one repeats. After each, one message is tried.",
+    )
+
+
 class Logging(Section):
     """What goes to the journal."""
 
@@ -109,8 +130,6 @@ class Logging(Section):
 class Gateway(Section):
     """What holds for the whole daemon."""
 
-    later = frozenset({"retention"})
-
     instance: Annotated[str, Name()] = Field(
         default="gw1",
         description="Its name in the spool. An instance runs once; changing the name orphans what is in flight.",
@@ -122,10 +141,27 @@ class Gateway(Section):
     timezone: Annotated[str, TimeZone()] = Field(
         default="UTC", description="The time zone of windows, days and what is shown."
     )
+    clock: ClockTrust = ClockTrust()
     strict_numbers: Flag = Field(
         default=False, description="Accept only numbers of ranges that are in use, not every one of a possible length."
     )
     allow_premium: Flag = Field(default=False, description="Accept premium-rate numbers.")
+    countries: Countries = Countries()
+    deny_prefixes: tuple[Prefix, ...] = Field(
+        default=(), max_length=10_000, description="Numbers that begin with one of these (E.164) are refused."
+    )
+    duplicates: Duplicates = Duplicates()
+    urgent: Urgent = Urgent()
+    turn_patience_s: Annotated[float, Duration("0s", "1h")] = Field(
+        default=30.0,
+        validation_alias="turn_patience",
+        description="How long a dial string waits for a port that is busy or paced, before it passes it over.",
+    )
+    failover_after_s: Annotated[float, Duration("0s", "1d")] = Field(
+        default=30.0,
+        validation_alias="failover_after",
+        description="How long none of a route's first place must have been able to send before the next place serves.",
+    )
     max_segments: Annotated[int, Integer(1, 255)] = Field(
         default=10, description="The most segments one text may take; a longer one is refused."
     )
@@ -136,6 +172,8 @@ class Gateway(Section):
         description="How long a status report is waited for. Best the validity given to the network and an hour.",
     )
     retry: Retries = Retries()
+    retention: Retention = Retention()
+    quarantine: Quarantine = Quarantine()
     shutdown_timeout_s: Annotated[float, Duration("0s", "10m")] = Field(
         default=30.0,
         validation_alias="shutdown_timeout",
@@ -157,6 +195,11 @@ class Spool(Section):
     )
     password_file: Annotated[Path, AbsolutePath()] | None = Field(
         default=None, description="The file that holds the PostgreSQL password. Others must not be able to read it."
+    )
+    witness: Annotated[Path, AbsolutePath()] | None = Field(
+        default=None,
+        description="The file that says how far the spool has come, so that an older copy of it is noticed: "
+        "docs/backup.md. By default `FILE.witness` beside an SQLite spool, and none for PostgreSQL.",
     )
 
 
@@ -238,7 +281,7 @@ class Http(Section):
 class Sim(Section):
     """A SIM, known by `iccid` or `imsi` (one is needed, both are better)."""
 
-    later = frozenset({"quota", "pin", "pin_file", "country", "tags", "schedule"})
+    later = frozenset({"pin", "pin_file", "country"})
 
     iccid: Annotated[str, Iccid()] | None = Field(
         default=None, description="As printed on the SIM, without a filler F."
@@ -250,24 +293,38 @@ class Sim(Section):
         default=None, description="Its own telephone number, international or national of `gateway.home_country`."
     )
     label: Annotated[str, Label()] | None = Field(default=None, description="A word for people.")
+    tags: tuple[Annotated[str, Name()], ...] = Field(
+        default=(), max_length=100, description="Groups that the channel it is in belongs to: docs/routing.md."
+    )
+    schedule: Annotated[str, Name()] | None = Field(
+        default=None, description="It sends only while this schedule is open, and its channel's too."
+    )
+    quota: Quota | None = Field(
+        default=None,
+        description="What it may send. Without it that of its channel holds; `quota: {}`: no limit at all.",
+    )
 
 
 class Pacing(Section):
     """How fast a channel may send."""
-
-    later = frozenset({"burst"})
 
     interval_s: Annotated[float, Duration("0s", "1d")] = Field(
         default=6.0,
         validation_alias="interval",
         description="The least time between the starts of two segments. `0s`: as fast as the modem takes them.",
     )
+    jitter_s: Annotated[float, Duration("0s", "1h")] = Field(
+        default=0.0, validation_alias="jitter", description="Up to so much is added to it, at random."
+    )
+    burst: Annotated[int, Integer(1, 1000)] = Field(
+        default=1, description="So many may follow each other at once after a pause."
+    )
 
 
 class Channel(Section):
     """A slot that can send."""
 
-    later = frozenset({"quota", "schedule", "tags", "country", "pin_file", "profile", "url", "username", "ports"})
+    later = frozenset({"country", "pin_file", "profile", "url", "username", "ports"})
     later_values = {"type": frozenset({"dinstar"})}
 
     name: Annotated[str, Name()] = Field(description="Unique. It stands in logs, metrics and the API.")
@@ -285,7 +342,16 @@ class Channel(Section):
         Field(default=None, description="The SMS centre to use instead of the SIM's own.")
     )
     enabled: Flag = Field(default=True, description="`false`: the daemon does not open it.")
+    tags: tuple[Annotated[str, Name()], ...] = Field(
+        default=(), max_length=100, description="Groups it belongs to: docs/routing.md."
+    )
+    schedule: Annotated[str, Name()] | None = Field(
+        default=None, description="It sends only while this schedule is open."
+    )
     pacing: Pacing = Pacing()
+    quota: Quota | None = Field(
+        default=None, description="What a SIM in it may send for which `sims` says no other. It belongs to the SIM."
+    )
     submit_timeout_s: Annotated[float, Duration("10ms", "15m")] = Field(
         default=180.0,
         validation_alias="submit_timeout",
@@ -306,7 +372,7 @@ class Channel(Section):
 class Config(Section):
     """A whole configuration."""
 
-    later = frozenset({"schedules", "routes", "campaigns", "dialers", "providers", "teams", "lists"})
+    later = frozenset({"campaigns", "providers", "teams", "lists"})
 
     gateway: Gateway = Gateway()
     spool: Spool = Field(description="Where messages are kept.")
@@ -315,6 +381,16 @@ class Config(Section):
         default=(), description="SIMs that are known beforehand. Others are paired at first sight."
     )
     channels: tuple[Channel, ...] = Field(description="The modems.")
+    schedules: Schedules = Field(
+        default_factory=lambda: MappingProxyType({}),
+        description="When something may happen, by names that others refer to.",
+    )
+    routes: tuple[Route, ...] = Field(
+        default=(),
+        max_length=10_000,
+        description="Which messages go out where: docs/routing.md. What no route matches goes by any channel.",
+    )
+    dialers: tuple[Dialer, ...] = Field(default=(), max_length=10_000, description="What drains campaigns.")
     inbound: Inbound = Inbound()
     webhooks: tuple[Webhook, ...] = Field(
         default=(), max_length=100, description="Who is told of events, besides the messages' own callbacks."

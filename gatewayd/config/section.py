@@ -17,3 +17,8 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
     later: ClassVar[frozenset[str]] = frozenset()
     later_values: ClassVar[dict[str, frozenset[str]]] = {}
+
+    @classmethod
+    def hint(cls, key: str) -> str:
+        """What may be meant by a key that is not known: ": do so", or ""."""
+        return ""

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from gatewayd.config.section import Section
-from gatewayd.config.units import Format
+from gatewayd.config.units import Format, Name
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One key. Exactly one of `section` and `format` is there; `many`: a list of it."""
+    """One key. Exactly one of `section` and `format` is there; `many`: a list of it; `named`: names, each with one."""
 
     key: str
     field: FieldInfo
     section: type[Section] | None
     format: Format | None
     many: bool
+    named: bool = False
 
     @property
     def description(self) -> str:
@@ -34,7 +36,7 @@ class Slot:
     def wording(self) -> str:
         """What may be written."""
         if self.section is not None:
-            return "a list" if self.many else "keys and values"
+            return "a list" if self.many else "names, each with keys and values" if self.named else "keys and values"
         assert self.format is not None
         return f"a list, each {self.format.wording}" if self.many else self.format.wording
 
@@ -58,28 +60,30 @@ def slots(section: type[Section]) -> dict[str, Slot]:
     result = {}
     for name, info in section.model_fields.items():
         key = info.validation_alias if isinstance(info.validation_alias, str) else name
-        inner, metadata, many = _unwrap(info.annotation, list(info.metadata))
+        inner, metadata, many, named = _unwrap(info.annotation, list(info.metadata))
         form = next((item for item in metadata if isinstance(item, Format)), None)
         is_section = isinstance(inner, type) and issubclass(inner, Section)
         if is_section == (form is not None):
             raise TypeError(f"{section.__name__}.{name} needs either a Format or a Section")
-        result[key] = Slot(key, info, inner if is_section else None, form, many)
+        result[key] = Slot(key, info, inner if is_section else None, form, many, named)
     return result
 
 
-def _unwrap(annotation: Any, metadata: list[object]) -> tuple[Any, list[object], bool]:
-    """Look through Annotated, `| None` and `tuple[…, ...]`."""
-    many = False
+def _unwrap(annotation: Any, metadata: list[object]) -> tuple[Any, list[object], bool, bool]:
+    """Look through Annotated, `| None`, `tuple[…, ...]` and `Mapping[str, …]`."""
+    many = named = False
     while True:
         arguments = get_args(annotation)
         if get_origin(annotation) is Annotated:
             annotation, metadata = arguments[0], [*metadata, *arguments[1:]]
         elif get_origin(annotation) is tuple:
             annotation, many = arguments[0], True
+        elif get_origin(annotation) is Mapping:
+            annotation, named = arguments[1], True
         elif type(None) in arguments:
             annotation = next(argument for argument in arguments if argument is not type(None))
         else:
-            return annotation, metadata, many
+            return annotation, metadata, many, named
 
 
 def json_schema(root: type[Section]) -> dict[str, object]:
@@ -119,6 +123,8 @@ def _slot_schema(slot: Slot) -> dict[str, object]:
             for name, keyword in (("min_length", "minItems"), ("max_length", "maxItems")):
                 if hasattr(bound, name):
                     schema[keyword] = getattr(bound, name)
+    if slot.named:
+        schema = {"type": "object", "propertyNames": Name().schema(), "additionalProperties": item}
     schema["description"] = slot.description
     default = slot.default()
     if default is not None:
@@ -139,7 +145,7 @@ def _manual_section(section: type[Section], path: str, lines: list[str]) -> None
     below = []
     for slot in slots(section).values():
         if slot.section is not None:
-            inner = f"{path}.{slot.key}".lstrip(".") + ("[]" if slot.many else "")
+            inner = f"{path}.{slot.key}".lstrip(".") + ("[]" if slot.many else ".NAME" if slot.named else "")
             below.append((slot.section, inner))
         default = f"`{slot.default_shown()}`" if slot.default_shown() else ""
         cells = [f"`{slot.key}`", slot.wording, "**required**" if slot.required else default, slot.description]

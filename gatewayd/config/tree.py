@@ -16,9 +16,12 @@ from pydantic_core import ErrorDetails
 from gatewayd.config.addresses import UNKNOWN_COUNTRY, Country, Iccid, ListenAddress, SpoolUrl
 from gatewayd.config.destinations import CallUrl, Reach, named_address
 from gatewayd.config.models import Config
+from gatewayd.config.quota import PERIOD_KEYS
+from gatewayd.config.routing_rules import RULES as ROUTING_RULES
+from gatewayd.config.routing_rules import schedule_fault
 from gatewayd.config.section import Section
 from gatewayd.config.shape import Slot, slots
-from gatewayd.config.units import near
+from gatewayd.config.units import Name, near
 from gatewayd.config.yaml_lines import Document, Path, Value, shown, walk_items
 from gatewayd.errors import Fault
 
@@ -95,14 +98,35 @@ class _Shape:
                 result[slot.key] = [self._item(slot.section, item, (*path, index)) for index, item in items]
             else:
                 result[slot.key] = [self._scalar(slot, item, (*path, index)) for index, item in items]
+        elif slot.section is not None and slot.named:
+            result[slot.key] = self._named(slot.section, value, path)
         elif slot.section is not None:
             result[slot.key] = self.section(slot.section, value, path)
         else:
             result[slot.key] = self._scalar(slot, value, path)
 
+    def _named(self, section: type[Section], value: Value, path: Path) -> dict[str, object]:
+        """Sections by their names, which the file chooses."""
+        if not isinstance(value, dict):
+            if value is not None:
+                kind = "a list" if isinstance(value, list) else shown(value)
+                self._document.fault(path, f"names, each with keys and values, are expected, not {kind}")
+            return {}
+        for name in value:
+            try:
+                Name().parse(name)
+            except ValueError as error:
+                self._document.fault((*path, name), str(error))
+        return {
+            name: self._item(section, item, (*path, name))
+            for name, item in value.items()
+            if not self._document.is_faulty((*path, name))
+        }
+
     def _item(self, section: type[Section], item: Value, path: Path) -> dict[str, object]:
         if item is None:
-            self._document.fault(path, "is empty: give its keys or remove the -")
+            what = "the -" if isinstance(path[-1], int) else "it"
+            self._document.fault(path, f"is empty: give its keys or remove {what}")
         return self.section(section, item, path)
 
     def _scalar(self, slot: Slot, value: Value, path: Path) -> Value:
@@ -121,13 +145,13 @@ class _Shape:
             if key == "<<":
                 hint = " (merging mappings is not supported: write the keys out)"
             else:
-                hint = self._elsewhere(section, key) or near(key, list(self._keys(section)))
+                hint = section.hint(key) or self._elsewhere(section, key) or near(key, list(self._keys(section)))
         self._document.fault(path, f"unknown key{hint}")
 
     def _elsewhere(self, section: type[Section], key: str) -> str:
         """The key may be right, but one level too high."""
         for slot in self._keys(section).values():
-            if slot.section is not None and not slot.many and key in self._keys(slot.section):
+            if slot.section is not None and not (slot.many or slot.named) and key in self._keys(slot.section):
                 return f" here: it belongs under {slot.key}"
         return ""
 
@@ -147,17 +171,28 @@ def _value_fault(document: Document, detail: ErrorDetails) -> None:
     elif detail["type"] == "value_error":
         reason = str(context["error"])
     elif detail["type"] == "too_short":
+        if _length(document.root, path) >= context["min_length"]:
+            return  # only what is not at fault was counted
         reason = f"at least {context['min_length']} must be given, not {context['actual_length']}"
     elif detail["type"] == "too_long":
         reason = f"at most {context['max_length']} can be given"
     document.fault(path, reason)
 
 
+def _length(value: Any, path: Path) -> int:
+    """How many items the list at `path` has in the file."""
+    for step in path:
+        value = value[step]
+    return len(value or ())
+
+
 def _slot_at(path: Path) -> Slot:
     section: type[Section] = Config
     slot: Slot | None = None
     for step in path:
-        if isinstance(step, str):
+        if isinstance(step, str) and slot is not None and slot.named:
+            slot = None  # the name
+        elif isinstance(step, str):
             slot = slots(section)[step]
             section = slot.section or section
     assert slot is not None
@@ -252,6 +287,29 @@ def _alert_groups(document: Document) -> None:
             document.fault((*path, "channel"), f"{shown(channel)} is no channel that is there and enabled")
 
 
+def _quotas(document: Document) -> None:
+    """A limit that a longer period's makes unreachable is a slip of the pen, and which of the two nobody can tell."""
+    for list_key in ("sims", "channels"):
+        for path, item in _items(document, list_key):
+            quota = _get(item, "quota")
+            shorter = ""
+            for key in PERIOD_KEYS:
+                limit, place = _get(quota, key), (*path, "quota", key)
+                if not isinstance(limit, str) or not limit.lstrip("+").isdecimal() or document.is_faulty(place):
+                    continue
+                if shorter and int(limit) < int(str(_get(quota, shorter))):
+                    line = document.line((*path, "quota", shorter))
+                    reason = f"{limit} is less than {shorter} ({_get(quota, shorter)}, line {line}), which is never"
+                    document.fault(place, f"{reason} reached then: a larger number is expected, or no {shorter}")
+                shorter = key
+
+
+def _schedules(document: Document) -> None:
+    for list_key in ("channels", "sims"):
+        for path, item in _items(document, list_key):
+            schedule_fault(document, (*path, "schedule"), item.get("schedule"))
+
+
 def _webhook_targets(document: Document) -> None:
     """What can be said of an address without asking for a name's: else the first event would be a dead letter."""
     for path, item in _items(document, "webhooks"):
@@ -273,6 +331,11 @@ _RULES: tuple[Callable[[Document], None], ...] = (
     _exposed,
     _alert_groups,
     _spool_password,
+    _quotas,
     _unique("webhooks", "name", str, "names must differ"),
+    _unique("routes", "name", str, "names must differ"),
+    _unique("dialers", "name", str, "names must differ"),
+    *ROUTING_RULES,
+    _schedules,
     _webhook_targets,
 )

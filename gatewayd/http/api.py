@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -10,16 +11,14 @@ from gatewayd import __version__
 from gatewayd.apikeys import Scope
 from gatewayd.clock import iso
 from gatewayd.errors import RequestError
-from gatewayd.http import idempotency, parameters, schemas, views
+from gatewayd.http import filters, idempotency, parameters, schemas, views
 from gatewayd.http.auth import Principal
 from gatewayd.http.context import CONTEXT, HttpContext
-from gatewayd.http.parameters import MAX_ID_DIGITS, PAGE, id_of, is_id, json_body, parameter, plain_text, query_of
-from gatewayd.http.problems import HttpProblem, answer_json, dumps
+from gatewayd.http.parameters import MAX_ID_DIGITS, PAGE, id_of, is_id, json_body, parameter, query_of
+from gatewayd.http.problems import HttpProblem, answer_json, dumps, duplicate
 from gatewayd.model import ChannelState, MessageState
 from gatewayd.spool.accept import KeptMessage, NewMessage
-
-_MAX_QUERY_VALUE = 255
-_STATES = {**{str(state.value): state for state in MessageState}, **{name: s for s, name in views.STATE_NAMES.items()}}
+from gatewayd.spool.message_reader import MessageReader
 
 
 async def new_messages(request: web.Request) -> web.Response:
@@ -45,15 +44,27 @@ async def new_messages(request: web.Request) -> web.Response:
         if not many:
             return dumps(views.accepted(kept[0], messages[0]))
         following = iter(kept)
-        items = [
-            views.accepted(next(following), result) if isinstance(result, NewMessage) else {"error": result.document()}
-            for result in results
-        ]
+        items = [_item(next(following) if isinstance(result, NewMessage) else None, result) for result in results]
         blocked = sum(message.state is MessageState.BLOCKED for message in kept)
-        counts = {"accepted": len(kept) - blocked, "blocked": blocked, "refused": len(results) - len(kept)}
+        taken = sum(not message.refused for message in kept)
+        counts = {"accepted": taken - blocked, "blocked": blocked, "refused": len(results) - taken}
         return dumps({"items": items, **counts})
 
-    return await idempotency.keep(context, messages, principal.caller, key, digest, answer, 202)
+    def refusal(kept: Sequence[KeptMessage]) -> HttpProblem:
+        following = map(duplicate, kept)
+        return _none_accepted(
+            [result if isinstance(result, HttpProblem) else next(following) for result in results], many
+        )
+
+    return await idempotency.keep(context, messages, principal.caller, key, digest, answer, 202, refusal)
+
+
+def _item(kept: KeptMessage | None, result: NewMessage | HttpProblem) -> dict[str, Any]:
+    """What became of one of many."""
+    if isinstance(result, HttpProblem):
+        return {"error": result.document()}
+    assert kept is not None
+    return {"error": duplicate(kept).document()} if kept.refused else views.accepted(kept, result)
 
 
 def _checked(item: object, context: HttpContext, principal: Principal) -> NewMessage | HttpProblem:
@@ -75,6 +86,8 @@ def _none_accepted(refused: Sequence[HttpProblem], many: bool) -> HttpProblem:
         for field, reason in problem.errors
     ]
     items = [{"error": problem.document()} for problem in refused]
+    if all(problem.kind == "duplicate" for problem in refused):
+        return HttpProblem(409, "duplicate", "all of the messages are duplicates of others", more={"items": items})
     return HttpProblem(422, "invalid-field", "none of the messages is acceptable", errors=errors, more={"items": items})
 
 
@@ -87,29 +100,25 @@ async def message(request: web.Request) -> web.Response:
     if is_id(given):
         found = await context.reader.message(int(given))
     if found is None:
-        raise HttpProblem(404, "not-found", f"there is no message {given[: MAX_ID_DIGITS + 1]}")
+        said = f"there is no message {given[: MAX_ID_DIGITS + 1]} (older than retention?)"
+        raise HttpProblem(404, "not-found", said)
     control = context.control
-    return answer_json(views.detail(found, control.channels(), control.paused(), context.clock.now_ms()))
+    serving = control.serving(found.message.lane)
+    return answer_json(views.detail(found, control.channels(), control.paused(), context.clock.now_ms(), serving))
 
 
 async def messages(request: web.Request) -> web.Response:
     """A page of messages, in order of their ids."""
     context = request.app[CONTEXT]
     context.authenticator.require(request, Scope.READ)
-    query = query_of(request, ("after", "limit", "state", "client_ref", "order"))
-    after = parameter(query, "after", id_of("the idm of a message"))
-    limit = parameter(query, "limit", parameters.limit) or PAGE
-    order = parameter(query, "order", parameters.order)
-    found = await context.reader.messages(
-        after=after,
-        limit=limit + 1,
-        state=parameter(query, "state", _state),
-        client_ref=parameter(query, "client_ref", _client_ref),
-        descending=order == "desc",
+    query = query_of(request, ("after", "limit", *filters.QUERY, "order"))
+    page = await MessageReader(context.reader).page(
+        filters.of_query(context.submitter.settings.home_country, query),
+        after=parameter(query, "after", id_of("the idm of a message")),
+        limit=parameter(query, "limit", parameters.limit) or PAGE,
+        descending=parameter(query, "order", parameters.order) == "desc",
     )
-    page = found[:limit]
-    following = page[-1].id if len(found) > limit else None
-    return answer_json({"items": [views.message(view) for view in page], "next": following})
+    return answer_json({"items": [views.message(view) for view in page.items], "next": page.next})
 
 
 async def channels(request: web.Request) -> web.Response:
@@ -171,22 +180,8 @@ async def status(request: web.Request) -> web.Response:
             "paused": context.control.paused(),
             "draining": context.draining(),
             "spool_writable": context.store.writer.healthy,
+            "clock_doubt": context.clock_doubt(),
             **views.counts(await context.reader.counts()),
             "channels": {"total": len(views_of_channels), "ready": ready},
         }
     )
-
-
-def _state(value: str) -> MessageState:
-    state = _STATES.get(value.lower().replace(" ", "_").replace("-", "_"))
-    if state is None:
-        raise ValueError(
-            f"a state ({', '.join(views.STATE_NAMES.values())}) or its number (0 to {len(MessageState) - 1})"
-        )
-    return state
-
-
-def _client_ref(value: str) -> str:
-    if not plain_text(value, _MAX_QUERY_VALUE):
-        raise ValueError(f"a client_ref of 1 to {_MAX_QUERY_VALUE} characters")
-    return value

@@ -13,10 +13,14 @@ from gatewayd.config import TlsFiles
 from gatewayd.http.auth import Authenticator, IpNetwork
 from gatewayd.http.eventhub import EventHub
 from gatewayd.http.limits import RateLimiter
+from gatewayd.model import SimIdentity
 from gatewayd.router.alerts import AlertGroup
+from gatewayd.router.clocktrust import ClockTrust
 from gatewayd.router.control import Control
+from gatewayd.router.operations import Operations
 from gatewayd.router.outbox import Outbox
 from gatewayd.router.submission import Submitter
+from gatewayd.spool.quota import SimQuota
 from gatewayd.spool.reader import Reader
 from gatewayd.spool.store import Store
 
@@ -53,7 +57,7 @@ class HttpContext:
     """`keys` gives the API keys as they are now, so that a reload needs nothing here; `draining`: about to stop.
 
     `on_request` is told of each request that was answered: method, path template, status, seconds. `events` wakes the
-    streams of events.
+    streams of events. `quota_of` is asked for the quota of a SIM in a channel ("": in none).
     """
 
     settings: HttpSettings
@@ -69,6 +73,9 @@ class HttpContext:
     on_request: Callable[[str, str, int, float], None] = lambda method, template, status, took_s: None
     events: EventHub = field(default_factory=EventHub)
     outbox: Outbox | None = None
+    trust: ClockTrust | None = None
+    quota_of: Callable[[SimIdentity, str], SimQuota] = lambda identity, channel: SimQuota()
+    operations: Operations = field(init=False)
     authenticator: Authenticator = field(init=False)
     rates: RateLimiter = field(init=False)
 
@@ -79,6 +86,11 @@ class HttpContext:
             self.keys, settings.trusted_networks, settings.trusted_proxies, self.clock, settings.host_names
         )
         self.rates = RateLimiter(self.keys, self.clock)
+        self.operations = Operations(self.store, lambda: self.submitter.settings.channels)
+
+    def clock_doubt(self) -> str:
+        """Why the machine's clock is not believed; "" if it is."""
+        return "" if self.trust is None else self.trust.doubt(self.clock.now_ms())
 
 
 CONTEXT = web.AppKey("context", HttpContext)

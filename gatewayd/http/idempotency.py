@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gatewayd.errors import GatewayError, RequestError
 from gatewayd.http.context import HttpContext
-from gatewayd.http.problems import HttpProblem, answer_json
+from gatewayd.http.problems import HttpProblem, answer_json, duplicate
 from gatewayd.router.submission import Caller
 from gatewayd.spool.accept import KeptMessage, NewMessage
 
@@ -45,8 +45,11 @@ async def keep(
     digest: bytes,
     answer: Callable[[Sequence[KeptMessage]], str],
     status: int,
+    refusal: Callable[[Sequence[KeptMessage]], HttpProblem] = lambda kept: duplicate(kept[0]),
 ) -> web.Response:
     """Keep the messages, or give the answer of the first time; once the response is there they are on disk.
+
+    Raises what `refusal` makes of them where all are refused as duplicates: nothing was kept then.
 
     They count against the rate of the caller's key (429); an answer of the first time, and what is refused, does not.
     """
@@ -67,6 +70,11 @@ async def keep(
     if accepted.replayed is not None:
         context.rates.give_back(caller.name, len(messages))
         return answer_json(accepted.replayed, status=status, headers=REPLAYED)
+    refused = sum(each.refused for each in accepted.kept)
+    if refused:
+        context.rates.give_back(caller.name, refused)
+        if refused == len(accepted.kept):
+            raise refusal(accepted.kept)
     return answer_json(answer(accepted.kept), status=status)
 
 

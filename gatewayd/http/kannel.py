@@ -106,10 +106,14 @@ async def _send(request: web.Request, context: HttpContext) -> web.Response:
 
     def answer(kept: Sequence[KeptMessage]) -> str:
         denied = [
-            message.to for each, message in zip(kept, messages, strict=True) if each.state is MessageState.BLOCKED
+            message.to
+            for each, message in zip(kept, messages, strict=True)
+            if each.refused or each.state is MessageState.BLOCKED
         ]
         waits = any(message.not_before is not None for message in messages) or not _sends(context)
-        return dumps({"idm": [each.id for each in kept], "denied": denied, "text": QUEUED if waits else ACCEPTED})
+        ids = [each.id for each in kept if not each.refused]
+        none = len(denied) == len(kept)
+        return dumps({"idm": ids, "denied": denied, "none": none, "text": QUEUED if waits else ACCEPTED})
 
     made = await idempotency.keep(context, messages, principal.caller, key, digest, answer, 202)
     return _answer(json.loads(made.text or ""), made.headers)
@@ -122,7 +126,7 @@ def _answer(kept: dict[str, Any], headers: Mapping[str, str]) -> web.Response:
         added[DENIED_NUMBERS] = _listed(kept["denied"])
     if "Idempotency-Replayed" in headers:
         added |= idempotency.REPLAYED
-    if len(kept["denied"]) == len(kept["idm"]):
+    if kept.get("none", len(kept["denied"]) == len(kept["idm"])):  # what was stored earlier does not say
         return _text(400, DENIED, added)
     return _text(202, kept["text"], added)
 

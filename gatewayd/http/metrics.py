@@ -25,6 +25,8 @@ from gatewayd.http.monitoring import Probe
 from gatewayd.model import ChannelState, MessageState
 from gatewayd.router.control import ChannelView
 from gatewayd.spool.backlog import Backlog
+from gatewayd.spool.periods import PERIODS
+from gatewayd.spool.quota import RECIPIENTS
 from gatewayd.spool.reader import Counts, LaneDepth
 
 log = logging.getLogger("gatewayd.http")
@@ -32,7 +34,6 @@ log = logging.getLogger("gatewayd.http")
 REFRESH_S = 5.0  # the spool is counted again this often at most; Reader.counts may make it less
 ASKED_WITHIN_S = 600.0  # with no scrape for so long, nothing is counted any more
 FIRST_WAIT_S = 1.0  # the first scrape waits for the first count, but not for ever
-QUOTA_PERIODS = ("day",)
 _QUEUES = ("due", "later", "behind", "out")
 
 
@@ -120,9 +121,13 @@ class Scrape:
         context = self._context
         now_ms = context.clock.now_ms()
         writer = context.store.writer
-        yield from _channels(context.control.channels())
+        views = context.control.channels()
+        yield from _channels(views)
+        yield from _quotas(views, now_ms)
         yield _gauge("paused", "Whether an operator has stopped all sending (0, 1).", bool(context.control.paused()))
         yield _gauge("spool_writable", "Whether the spool takes writes (0, 1).", self._writable and writer.healthy)
+        doubt = context.clock_doubt()
+        yield _gauge("clock_trusted", "Whether windows and quotas by day and month go by the clock (0, 1).", not doubt)
         yield _gauge("time_seconds", "The daemon's wall clock, as seconds since 1970 UTC.", now_ms / 1000)
         yield _counter("writer_failures", "Commits of the spool that failed as a whole.", writer.stats.failures)
         yield _counter(
@@ -165,10 +170,6 @@ def _channels(views: Sequence[ChannelView]) -> Iterable[Metric]:
         "channel_registered", "Whether the SIM is registered in its network (0, 1); absent while unknown.", "channel"
     )
     signal = _family("channel_signal_dbm", "Received signal strength in dBm; absent while unknown.", "channel")
-    quota = _family(
-        "sim_quota_left_segments", "Segments the channel's SIM may still send in this period; +Inf: no quota.",
-        "channel", "period",
-    )  # fmt: skip
     for view in views:
         status = view.status
         name = status.name
@@ -179,9 +180,38 @@ def _channels(views: Sequence[ChannelView]) -> Iterable[Metric]:
             registered.add_metric([name], status.state is ChannelState.READY)
         if status.rssi_dbm is not None and status.state is not ChannelState.DOWN:
             signal.add_metric([name], status.rssi_dbm)
-        for period in QUOTA_PERIODS:
-            quota.add_metric([name, period], float("inf"))
-    return (up, state, registered, signal, quota)
+    return (up, state, registered, signal)
+
+
+def _quotas(views: Sequence[ChannelView], now_ms: int) -> Iterable[Metric]:
+    limits = _family(
+        "sim_quota_segments", "Segments the channel's SIM may send in this period; +Inf: no limit.", "channel", "period"
+    )
+    left = _family(
+        "sim_quota_left_segments", "Segments it may still send in this period; +Inf: no limit.", "channel", "period"
+    )
+    most = _family(
+        "sim_quota_recipients", "Distinct numbers the channel's SIM may write to in its month; +Inf: no limit.",
+        "channel",
+    )  # fmt: skip
+    new = _family(
+        "sim_quota_left_recipients", "New numbers it may still write to in its month; +Inf: no limit.", "channel"
+    )
+    for view in views:
+        name = view.status.name
+        quotas = {quota.period: (quota.limit, quota.left_at(now_ms)) for quota in view.quota}
+        for period in PERIODS:
+            limit, remaining = quotas.get(period, (None, None))
+            limits.add_metric([name, period], _or_infinite(limit))
+            left.add_metric([name, period], _or_infinite(remaining))
+        limit, remaining = quotas.get(RECIPIENTS, (None, None))
+        most.add_metric([name], _or_infinite(limit))
+        new.add_metric([name], _or_infinite(remaining))
+    return (limits, left, most, new)
+
+
+def _or_infinite(limit: int | None) -> float:
+    return float("inf") if limit is None else limit
 
 
 def _spool(sample: Sample, now_ms: int, resting: Callable[[str], bool]) -> Iterable[Metric]:

@@ -81,7 +81,9 @@ async def readyz(request: web.Request) -> web.Response:
     if context.draining():
         reasons.append("the daemon is stopping")
     elif not await request.app[PROBE].writable():
-        reasons.append("the spool takes no writes")
+        writer = context.store.writer
+        why = f": {writer.reason}" if writer.reason and not writer.healthy else ""  # else it is only slow
+        reasons.append(f"the spool takes no writes{why}")
     channels = context.control.channels()
     ready = sum(view.status.state is ChannelState.READY for view in channels)
     return answer_json(

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from gatewayd.errors import GatewayError, RequestError, SpoolError
+from gatewayd.spool.accept import KeptMessage
 from gatewayd.spool.usage import LimitExceeded
 
 log = logging.getLogger("gatewayd.http")
@@ -26,6 +27,7 @@ TITLES = {
     "invalid-field": "A field is not acceptable",
     "too-long": "The text takes too many segments",
     "idempotency-conflict": "The Idempotency-Key was used before",
+    "duplicate": "The same text went to the same number before",
     "malformed-body": "The body cannot be read",
     "invalid-header": "A header is not acceptable",
     "unauthenticated": "Who are you?",
@@ -101,6 +103,11 @@ class HttpProblem(GatewayError):
         if self.close:
             answer.force_close()
         return answer
+
+
+def duplicate(kept: KeptMessage) -> HttpProblem:
+    """Of a message that was refused as a duplicate of another."""
+    return HttpProblem(409, "duplicate", kept.reason, more={"duplicate_of": kept.duplicate_of})
 
 
 def dumps(value: object) -> str:

@@ -12,16 +12,25 @@ from gatewayd.apikeys import Scope
 from gatewayd.http import (
     alertmanager,
     api,
+    clock,
     events,
     inbound,
     kannel,
     metrics,
     monitoring,
+    operations,
     optouts,
+    quarantine,
+    routing,
     schemas,
     schemas_inbound,
+    schemas_operations,
+    schemas_quarantine,
+    schemas_routing,
+    schemas_sims,
     schemas_webhooks,
     sendsms,
+    sims,
     webhooks,
 )
 from gatewayd.http.context import CONTEXT
@@ -55,13 +64,29 @@ class Route:
 
 _SEND_PROBLEMS = (400, 401, 403, 408, 409, 413, 415, 422, 429, 500, 503)
 _READ_PROBLEMS = (401, 403, 429, 500, 503)
+_CHANGE_PROBLEMS = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503)
 
 _STATE = {"type": "string", "examples": ["to_process", "1"]}
 _MESSAGES_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
     ("after", {"type": "integer", "minimum": 0}, "Only messages that follow this idm in the order asked for."),
     ("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": PAGE}, "At most so many."),
-    ("state", dict(_STATE), "Only messages in this state, by its name or its number."),
+    ("state", dict(_STATE), "Only messages in this state, by its name or its number; several with commas."),
     ("client_ref", {"type": "string", "minLength": 1, "maxLength": 255}, "Only messages with this client_ref."),
+    ("campaign", {"type": "string", "maxLength": 255}, "Only of this campaign."),
+    ("class", {"type": "string", "examples": ["application"]}, "Only of this class."),
+    ("caller", {"type": "string", "minLength": 1, "maxLength": 255}, "Only what this API key submitted."),
+    (
+        "channel",
+        {"type": "string", "minLength": 1, "maxLength": 255},
+        "Only what this channel has, had last, or is pinned to it.",
+    ),
+    ("to", {"type": "string", "examples": ["+59898344484"]}, "Only messages to this number."),
+    ("target", {"type": "string", "minLength": 1, "maxLength": 255}, "Only what is routed there."),
+    ("route", {"type": "string", "maxLength": 255}, "Only what this rule routed."),
+    ("held", {"type": "string", "examples": ["any", "operator"]}, "Only what is kept back, and by whom."),
+    ("accepted_after", {"type": "string", "format": "date-time"}, "Only what was accepted then or later."),
+    ("accepted_before", {"type": "string", "format": "date-time"}, "Only what was accepted before."),
+    ("in_doubt", {"type": "boolean"}, "Only messages of which a part is in doubt, or was given up in doubt."),
     ("order", {"type": "string", "enum": ["asc", "desc"], "default": "asc"}, "By idm."),
 )
 
@@ -118,6 +143,10 @@ def in_force(routes: Sequence[Route], kannel_path: str) -> list[Route]:
 _LIMIT: tuple[str, dict[str, object], str] = (
     "limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": PAGE}, "At most so many."
 )  # fmt: skip
+_OPERATIONS_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
+    ("after", {"type": "integer", "minimum": 0}, "The `next` of the page before: older ones follow."),
+    _LIMIT,
+)
 _EVENTS_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
     ("types", {"type": "string", "examples": ["message.*,inbound.received"]}, "Only these types; default: all."),
     ("after", {"type": "integer", "minimum": 0}, "Begin after this event, where there is no Last-Event-ID."),
@@ -135,12 +164,26 @@ _OPTOUTS_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
     ("order", {"type": "string", "enum": ["number", "newest"], "default": "number"}, "By number, or newest first."),
 )
 
+_QUARANTINE_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
+    ("after", {"type": "string", "minLength": 1, "maxLength": 100}, "The `next` of the page before."),
+    _LIMIT,
+)
+
 _DELIVERIES_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
     ("endpoint", {"type": "string", "minLength": 1}, "Only of this webhook (its name), or of `callback:ORIGIN`."),
     ("state", {"type": "string", "enum": ["pending", "done", "dead"]}, "Only those in this state."),
     ("after", {"type": "integer", "minimum": 0}, "Only those that follow this one in the order asked for."),
     ("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": PAGE}, "At most so many."),
     ("order", {"type": "string", "enum": ["asc", "desc"], "default": "asc"}, "By id."),
+)
+
+
+_ROUTES_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
+    ("number", {"type": "string", "examples": ["+59898344484"]}, "Whom to, as a message's `to`."),
+    ("campaign", {"type": "string", "minLength": 1, "maxLength": 128}, "Its campaign."),
+    ("key", {"type": "string", "minLength": 1, "maxLength": 128}, "The name of the API key it is submitted with."),
+    ("class", {"type": "string", "enum": list(routing.CLASSES), "default": "application"}, "Its class."),
+    ("at", {"type": "string", "format": "date-time"}, "When it may go first; default: now."),
 )
 
 
@@ -210,6 +253,54 @@ ROUTES: tuple[Route, ...] = (
         Scope.READ,
         {200: schemas.MessageDetail},
         (*_READ_PROBLEMS, 404),
+    ),
+    Route(
+        "POST",
+        "/api/v1/messages/{idm}/resolve",
+        operations.resolve,
+        "Say what is known of a message in doubt: it was sent, send it again, or nobody will ever know.",
+        Scope.ADMIN,
+        {200: schemas_operations.Resolved},
+        (*_CHANGE_PROBLEMS, 409),
+        body=schemas_operations.Resolution,
+    ),
+    Route(
+        "POST",
+        "/api/v1/operations",
+        operations.new_operation,
+        "Cancel, hold, release, requeue, prioritise, route or resolve messages: a few at once, many in steps.",
+        Scope.ADMIN,
+        {200: schemas_operations.OperationBegun, 202: schemas_operations.OperationBegun},
+        (400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
+        body=schemas_operations.NewOperation,
+    ),
+    Route(
+        "GET",
+        "/api/v1/operations",
+        operations.operations,
+        "A page of operations, the newest first.",
+        Scope.ADMIN,
+        {200: schemas_operations.Operations},
+        (*_READ_PROBLEMS, 422),
+        query=_OPERATIONS_QUERY,
+    ),
+    Route(
+        "GET",
+        "/api/v1/operations/{id}",
+        operations.operation,
+        "One operation, and how far it has come.",
+        Scope.ADMIN,
+        {200: schemas_operations.Operation},
+        (*_READ_PROBLEMS, 404),
+    ),
+    Route(
+        "POST",
+        "/api/v1/operations/{id}/stop",
+        operations.stop,
+        "End an operation where it is; what it has done stays done.",
+        Scope.ADMIN,
+        {200: schemas_operations.OperationStopped},
+        (*_READ_PROBLEMS, 404, 409),
     ),
     Route(
         "GET",
@@ -282,6 +373,25 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET",
+        "/api/v1/quarantine",
+        quarantine.quarantined,
+        "A page of the numbers that fail wherever they are tried.",
+        Scope.ADMIN,
+        {200: schemas_quarantine.QuarantinePage},
+        (*_READ_PROBLEMS, 422),
+        query=_QUARANTINE_QUERY,
+    ),
+    Route(
+        "DELETE",
+        "/api/v1/quarantine/{number}",
+        quarantine.release,
+        "Let a number out of quarantine; what waits for it is due at once.",
+        Scope.ADMIN,
+        {200: schemas_quarantine.NumberReleased},
+        (*_READ_PROBLEMS, 404, 422),
+    ),
+    Route(
+        "GET",
         "/api/v1/webhooks",
         webhooks.webhooks,
         "Who is told of events, and what they have still to be told.",
@@ -329,12 +439,70 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST",
+        "/api/v1/channels/{name}/pause",
+        operations.pause_channel,
+        "Let a channel take nothing more, over restarts too; what it has in hand is finished.",
+        Scope.ADMIN,
+        {200: schemas_operations.ChannelModeSet},
+        _CHANGE_PROBLEMS,
+        body=schemas_operations.ModeReason,
+    ),
+    Route(
+        "POST",
+        "/api/v1/channels/{name}/drain",
+        operations.drain_channel,
+        "Let a channel finish the messages begun on its SIM, and take no others.",
+        Scope.ADMIN,
+        {200: schemas_operations.ChannelModeSet},
+        _CHANGE_PROBLEMS,
+        body=schemas_operations.ModeReason,
+    ),
+    Route(
+        "POST",
+        "/api/v1/channels/{name}/resume",
+        operations.resume_channel,
+        "Let a channel work again.",
+        Scope.ADMIN,
+        {200: schemas_operations.ChannelModeSet},
+        _CHANGE_PROBLEMS,
+        body=schemas_operations.ModeReason,
+    ),
+    Route(
+        "POST",
         "/api/v1/channels/{name}/accept",
         api.accept_sim,
         "Pair a channel with the SIM that is in it now.",
         Scope.ADMIN,
         {200: schemas.SimAccepted},
         (*_READ_PROBLEMS, 404, 409),
+    ),
+    Route(
+        "GET",
+        "/api/v1/sims",
+        sims.sims,
+        "All SIMs that were ever seen: what they have sent, and may still send.",
+        Scope.ADMIN,
+        {200: schemas_sims.Sims},
+        _READ_PROBLEMS,
+    ),
+    Route(
+        "GET",
+        "/api/v1/routes",
+        routing.routes,
+        "Dialers and outbound routes, in the order they are asked.",
+        Scope.ADMIN,
+        {200: schemas_routing.Routes},
+        _READ_PROBLEMS,
+    ),
+    Route(
+        "GET",
+        "/api/v1/routes/test",
+        routing.test,
+        "Which route a message would take, and by which channels it could go; nothing is sent.",
+        Scope.ADMIN,
+        {200: schemas_routing.RouteTest},
+        (*_READ_PROBLEMS, 422),
+        query=_ROUTES_QUERY,
     ),
     Route(
         "POST",
@@ -347,6 +515,24 @@ ROUTES: tuple[Route, ...] = (
         body=schemas.Pause,
     ),
     Route("POST", "/api/v1/resume", api.resume, "Send again.", Scope.ADMIN, {200: schemas.Sending}, _READ_PROBLEMS),
+    Route(
+        "GET",
+        "/api/v1/clock",
+        clock.clock,
+        "The machine's clock, and whether it is believed.",
+        Scope.ADMIN,
+        {200: schemas.ClockState},
+        _READ_PROBLEMS,
+    ),
+    Route(
+        "POST",
+        "/api/v1/clock/accept",
+        clock.accept,
+        "Believe the clock as it is now.",
+        Scope.ADMIN,
+        {200: schemas.ClockState},
+        _READ_PROBLEMS,
+    ),
     Route(
         "GET",
         "/api/v1/status",

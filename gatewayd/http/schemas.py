@@ -170,6 +170,7 @@ class Accepted(_Given):
     segments: int
     alphabet: Literal["gsm7", "ucs2"]
     client_ref: str | None
+    warnings: list[str] = Field(default=[], description="What is odd about it, such as a duplicate. Absent: nothing.")
 
 
 class Refused(_Given):
@@ -198,6 +199,7 @@ class SendSmsAccepted(_Given):
     campaign: str
     agent: str
     destination: str = Field(description="The number as it is dialled.")
+    warnings: list[str] = Field(default=[], description="What is odd about it, such as a duplicate. Absent: nothing.")
 
 
 class Message(_Given):
@@ -221,6 +223,10 @@ class Message(_Given):
     due_at: Moment | None = Field(description="When it may be sent, where it waits for that.")
     pinned_to: str | None = Field(description="The channel it was submitted for.")
     channel: str | None = Field(description="The channel that had it last.")
+    target: str = Field(description="Which channels may send it.")
+    route: str = Field(description="The rule that chose `target`; empty: none did.")
+    held: str = Field(description="Who keeps it back: operator, pin, restore …; empty: nobody.")
+    wish: str = Field(description="cancel or hold: to be done as soon as no channel has it in hand; empty: nothing.")
     campaign: str
     agent: str
     client_ref: str | None
@@ -253,7 +259,7 @@ class Attempt(_Given):
     started_at: Moment | None
     finished_at: Moment | None
     outcome: Literal["sent", "not_sent", "in_doubt"] | None
-    retry: str | None
+    failure: str | None
     code: str
     detail: str
     tp_mr: int | None
@@ -322,6 +328,8 @@ class Channel(_Given):
     port: str
     interval_s: float
     next_start_in_s: float
+    mode: Literal["", "paused", "draining"] = Field(description="What an operator said; empty: it works.")
+    mode_reason: str = Field(description="Who said so, when and why.")
     in_hand: int | None
     submitted: int
     not_sent: int
@@ -368,10 +376,28 @@ class Status(_Given):
     paused: str
     draining: bool
     spool_writable: bool
+    clock_doubt: str = Field(
+        description="Why the clock is not trusted; what has a window, or a quota by day or month, waits then. Or empty."
+    )
     counted_at: Moment
     messages: dict[StateName, int]
     queues: list[Queue]
     channels: ChannelCounts
+
+
+class ClockState(_Given):
+    """The machine's clock, and whether it is believed."""
+
+    at: Moment
+    newest: Moment | None = Field(description="The newest time in the spool, or that the clock has read.")
+    synchronised: bool | None = Field(description="Whether a time service keeps it; null where that is not known.")
+    uptime_s: int | None = Field(description="How long the machine has been running.")
+    require_sync: bool
+    wait_s: float
+    accepted_at: Moment | None = Field(description="What it read when it was last said to be right.")
+    accepted_by: str
+    trusted: bool
+    doubt: str = Field(description="Why it is not trusted; empty if it is.")
 
 
 class Health(_Given):

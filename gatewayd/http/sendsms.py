@@ -52,6 +52,7 @@ async def send_sms(request: web.Request) -> web.Response:
                 "campaign": message.campaign,
                 "agent": message.agent,
                 "destination": message.to,
+                **({"warnings": shown["warnings"]} if "warnings" in shown else {}),
             }
         )
 

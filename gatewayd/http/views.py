@@ -7,7 +7,7 @@ from typing import Any
 
 from gatewayd.clock import iso
 from gatewayd.model import MessageState
-from gatewayd.router.control import ChannelView
+from gatewayd.router.control import ChannelView, Serving
 from gatewayd.router.explain import explain, report_text
 from gatewayd.spool import schema
 from gatewayd.spool.accept import KeptMessage, NewMessage
@@ -17,7 +17,7 @@ STATE_NAMES = {state: state.name.lower() for state in MessageState}
 
 
 def accepted(kept: KeptMessage, message: NewMessage) -> dict[str, Any]:
-    """What was kept, for the one who submitted it."""
+    """What was kept, for the one who submitted it. There are `warnings` only where there is something to warn of."""
     return {
         "idm": kept.id,
         "state": kept.state.value,
@@ -27,6 +27,7 @@ def accepted(kept: KeptMessage, message: NewMessage) -> dict[str, Any]:
         "segments": message.segments,
         "alphabet": message.alphabet,
         "client_ref": message.client_ref,
+        **({"warnings": [kept.warning]} if kept.warning else {}),
     }
 
 
@@ -51,6 +52,10 @@ def message(view: MessageView) -> dict[str, Any]:
         "due_at": iso(view.due_at) if view.queue == schema.LATER else None,
         "pinned_to": view.pin_channel or None,
         "channel": view.channel,
+        "target": view.target,
+        "route": view.route,
+        "held": view.held,
+        "wish": view.wish,
         "campaign": view.campaign,
         "agent": view.agent,
         "client_ref": view.client_ref,
@@ -62,12 +67,20 @@ def message(view: MessageView) -> dict[str, Any]:
     }
 
 
-def detail(found: MessageDetail, channels: Sequence[ChannelView] | None, paused: str, now_ms: int) -> dict[str, Any]:
-    """A message with its history, and why it is where it is. `channels` None: the daemon is not running."""
+def detail(
+    found: MessageDetail,
+    channels: Sequence[ChannelView] | None,
+    paused: str,
+    now_ms: int,
+    serving: Sequence[Serving] | None = None,
+) -> dict[str, Any]:
+    """A message with its history, and why it is where it is. `channels` None: the daemon is not running. `serving`: who
+    can serve its queue, and what keeps each from it.
+    """
     sim = found.sim
     return {
         **message(found.message),
-        "explain": explain(found, channels, paused, now_ms),
+        "explain": explain(found, channels, paused, now_ms, serving),
         "segments": [
             {
                 "seq": segment.seq,
@@ -93,7 +106,7 @@ def detail(found: MessageDetail, channels: Sequence[ChannelView] | None, paused:
                 "started_at": iso(attempt.started_at),
                 "finished_at": iso(attempt.finished_at),
                 "outcome": attempt.outcome,
-                "retry": attempt.retry,
+                "failure": attempt.failure,
                 "code": attempt.code,
                 "detail": attempt.detail,
                 "tp_mr": attempt.tp_mr,
@@ -151,6 +164,8 @@ def channel(view: ChannelView) -> dict[str, Any]:
         "port": status.port,
         "interval_s": view.interval_s,
         "next_start_in_s": round(view.next_start_in_s, 3),
+        "mode": view.mode,
+        "mode_reason": view.mode_reason,
         "in_hand": view.in_hand,
         "submitted": view.submitted,
         "not_sent": view.not_sent,

@@ -53,6 +53,10 @@ def always() -> bool:
     return True
 
 
+def unheard() -> None:
+    """What a submission calls at its start if nobody wants to know."""
+
+
 class Channel(Protocol):
     """One session with a slot that can send."""
 
@@ -70,9 +74,12 @@ class Channel(Protocol):
         """Receive and watch until the session ends. Raises ChannelLost."""
         ...
 
-    async def submit(self, segment: Segment, gate: Callable[[], bool] = always) -> Receipt:
+    async def submit(
+        self, segment: Segment, gate: Callable[[], bool] = always, begun: Callable[[], None] = unheard
+    ) -> Receipt:
         """Hand one segment to the network.
 
+        `begun` is called at the start: when the first byte of AT+CMGS (or of the POST) is written.
         `gate` is asked at the last moment a submission can still be withdrawn (between AT+CMGS and the PDU); if it says
         no, nothing is sent and SubmitError(NOT_SENT) follows. Raises SubmitError, never anything else.
         """

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from gatewayd import crashpoints
 from gatewayd.clock import Clock
 from gatewayd.errors import ChannelLost, RemoteProtocolError
 from gatewayd.modems.at.commands import ATTENTION, FORMAT, PDU_MODE_QUERY, WITHDRAWAL, Command, Limit, query
@@ -170,8 +171,15 @@ class AtClient:
             result = await self._outcome(command.limit.seconds * self._timing.factor, command.limit)
             return Response(result or TIMEOUT, tuple(self._lines))
 
-    async def submit(self, command: Command, pdu: str, gate: Callable[[], bool], submission: Submission) -> None:
-        """AT+CMGS, prompt, `gate`, PDU, final result; `submission` says how far it came. Raises ChannelLost.
+    async def submit(
+        self,
+        command: Command,
+        pdu: str,
+        gate: Callable[[], bool],
+        submission: Submission,
+        begun: Callable[[], None] = lambda: None,
+    ) -> None:
+        """AT+CMGS, `begun`, prompt, `gate`, PDU, final result; `submission` says how far it came. Raises ChannelLost.
 
         A gate that raises counts as no; its exception comes out after the withdrawal.
         """
@@ -179,7 +187,9 @@ class AtClient:
             await self._ready(command)
             submission.lines = self._lines
             submission.started_ms = self._clock.now_ms()
+            crashpoints.reach("modem.before_command")
             self._write(self.engine.send(command))
+            begun()
             submission.result = await self._outcome(self._timing.prompt_s)
             if submission.result is not None:  # a final result instead of the prompt, or no prompt in time
                 self._end_without_prompt(submission)
@@ -197,12 +207,19 @@ class AtClient:
         """The PDU and its final result."""
         payload = self.engine.send_pdu(pdu)
         self._check_link()
+        crashpoints.reach("modem.prompted")
         begun = self._loop.time()
         stale_until = self.stale_until
         self.stale_until = begun + command.limit.seconds + STALE_S  # unless a result comes now
         submission.handed_over_at = self._clock.monotonic()
+        if crashpoints.is_armed("modem.inside_pdu"):
+            half, payload = payload[: len(payload) // 2], payload[len(payload) // 2 :]
+            self._write(half)
+            crashpoints.reach("modem.inside_pdu")
         self._write(payload)
+        crashpoints.reach("modem.handed_over")
         submission.result = result = await self._outcome(command.limit.seconds, command.limit)
+        crashpoints.reach("modem.answered")
         if result is not None and result.kind is not Kind.TIMEOUT and begun < stale_until:
             result = await self._confirm(submission, result, begun + command.limit.seconds)
         if result is not None and result.kind is not Kind.TIMEOUT:

@@ -18,14 +18,24 @@ from typing import NoReturn
 
 from gatewayd.clock import Clock
 from gatewayd.errors import ChannelLost, ChannelParked, GatewayError, LocalProtocolError, SubmitError
-from gatewayd.model import ChannelState, ChannelStatus, Message, Outcome, Receipt, Retry, Segment, StoredPdu
+from gatewayd.model import ChannelState, ChannelStatus, FailureClass, Message, Outcome, Receipt, Segment, StoredPdu
 from gatewayd.modems.at import commands
 from gatewayd.modems.at.answers import notifies, number, registered, rssi_dbm, submit_ref
 from gatewayd.modems.at.engine import Event, Garbage, Late, State, Urc
 from gatewayd.modems.at.profiles import BOOT_TAIL, BOOTED, STORE_FULL
 from gatewayd.modems.at.results import Kind, Result
 from gatewayd.modems.bringup import NETWORKS, BringUp, Equipment, Patience, read_operator, read_registration
-from gatewayd.modems.channel import AdmitSim, Channel, ChannelEvent, LateResult, Received, Sink, StateChanged, always
+from gatewayd.modems.channel import (
+    AdmitSim,
+    Channel,
+    ChannelEvent,
+    LateResult,
+    Received,
+    Sink,
+    StateChanged,
+    always,
+    unheard,
+)
 from gatewayd.modems.client import AtClient, Timing
 from gatewayd.modems.inbox import Inbox
 from gatewayd.modems.pdu import plan
@@ -253,13 +263,15 @@ class GsmChannel:
 
     # -- sending --
 
-    async def submit(self, segment: Segment, gate: Callable[[], bool] = always) -> Receipt:
+    async def submit(
+        self, segment: Segment, gate: Callable[[], bool] = always, begun: Callable[[], None] = unheard
+    ) -> Receipt:
         client = self._client
         if client is None or client.lost is not None or self._state is not ChannelState.READY:
             reason = self._reason or self._state.value
-            raise SubmitError(Outcome.NOT_SENT, Retry.LATER, f"the channel is not ready: {reason}")
+            raise SubmitError(Outcome.NOT_SENT, FailureClass.DEVICE, f"the channel is not ready: {reason}")
         submission = Submission()
-        task = asyncio.create_task(self._submit(client, segment, gate, submission), name=f"{self.name}: submit")
+        task = asyncio.create_task(self._submit(client, segment, gate, begun, submission), name=f"{self.name}: submit")
         self._submissions.add(task)
         task.add_done_callback(self._submissions.discard)
         try:
@@ -276,13 +288,18 @@ class GsmChannel:
             self._post(LateResult(task.result().ref))
 
     async def _submit(
-        self, client: AtClient, segment: Segment, gate: Callable[[], bool], submission: Submission
+        self,
+        client: AtClient,
+        segment: Segment,
+        gate: Callable[[], bool],
+        begun: Callable[[], None],
+        submission: Submission,
     ) -> Receipt:
         command = commands.submit(len(segment.tpdu), self._settings.submit_timeout_s)
         try:
             if self._doubts != self._settled:
                 await self._verify(client)
-            await client.submit(command, "00" + segment.tpdu.hex().upper(), gate, submission)
+            await client.submit(command, "00" + segment.tpdu.hex().upper(), gate, submission, begun)
         except ChannelLost as error:
             submission.lost = str(error)
         except Exception as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gatewayd.errors import SubmitError
-from gatewayd.model import Outcome, Receipt, Retry
+from gatewayd.model import FailureClass, Outcome, Receipt
 from gatewayd.modems.at.answers import submit_ref
 from gatewayd.modems.at.engine import Info
 from gatewayd.modems.at.results import Kind, Phase, Result, judge
@@ -45,17 +45,18 @@ class Submission:
             # +CMGS without its OK, or OK without +CMGS: the network has it either way.
             return Receipt(submit_ref(line), self.started_ms, finished_ms)
         if self.result is None:
-            raise SubmitError(Outcome.IN_DOUBT, Retry.LATER, self.lost or "no result", started_ms=self.started_ms)
+            said = self.lost or "no result"
+            raise SubmitError(Outcome.IN_DOUBT, FailureClass.UNKNOWN, said, started_ms=self.started_ms)
         verdict = judge(Phase.AFTER_PDU, self.result, now_s - self.handed_over_at, vendor)
         if verdict.outcome is Outcome.SENT:
             return Receipt(None, self.started_ms, finished_ms)
         raise SubmitError(
-            verdict.outcome, verdict.retry, verdict.text, code=str(self.result), started_ms=self.started_ms
+            verdict.outcome, verdict.failure, verdict.text, code=str(self.result), started_ms=self.started_ms
         )
 
     def _not_sent(self, vendor: str) -> SubmitError:
         """Why not one octet of the PDU was written."""
-        code, retry = "", Retry.LATER
+        code, failure = "", FailureClass.DEVICE
         if self.lost:
             text = self.lost
         elif self.withdrawn or self.result is None:
@@ -64,5 +65,5 @@ class Submission:
             text = "no prompt for the PDU"
         else:
             verdict = judge(Phase.BEFORE_PDU, self.result, 0, vendor)
-            text, retry, code = verdict.text, verdict.retry, str(self.result)
-        return SubmitError(Outcome.NOT_SENT, retry, text, code=code, started_ms=self.started_ms)
+            text, failure, code = verdict.text, verdict.failure, str(self.result)
+        return SubmitError(Outcome.NOT_SENT, failure, text, code=code, started_ms=self.started_ms)

@@ -10,78 +10,112 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import deque
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from gatewayd import metrics, msglog
+from gatewayd import crashpoints, metrics, msglog
 from gatewayd.clock import Clock, iso
 from gatewayd.errors import ChannelLost, SpoolError, SubmitError
 from gatewayd.model import ChannelState, ChannelStatus, Outcome, SimIdentity
 from gatewayd.modems.channel import Channel, ChannelEvent, LateResult, Received, StateChanged
 from gatewayd.modems.supervisor import Debtor, Supervisor
-from gatewayd.router.control import ChannelView
+from gatewayd.router.breaker import Breaker
+from gatewayd.router.channeltask import ChannelTask
+from gatewayd.router.control import ChannelView, Serving
+from gatewayd.router.eligibility import ALERT, DispatchSettings, Eligibility, Why, of_dialer
 from gatewayd.router.inbound import RETRY_S, Inbound, persistently, told
+from gatewayd.router.obstacles import obstacle
 from gatewayd.router.pacing import Pace, start_moment
+from gatewayd.router.windows import Schedule
+from gatewayd.spool.channel_modes import PAUSED as MODE_PAUSED
 from gatewayd.spool.events import CHANNEL, GatewayEvent
 from gatewayd.spool.lanes import Lane
+from gatewayd.spool.quota import SimQuota
 from gatewayd.spool.store import PAUSED, Store
-from gatewayd.spool.work import Claim, Line, Result, Want
+from gatewayd.spool.work import Claim, Result, Taken, Want
 from gatewayd.spool.writer import Notices
 
 log = logging.getLogger("gatewayd.dispatcher")
 
 TIME_RETRY_MS = 1000  # after a failure
 DOUBTS_IN_A_ROW = 3  # without a success between: the channel takes no more work in this session
-MAX_UNTOLD = 100  # states of a channel that wait for the spool; the oldest is forgotten first
 CLOCK_CHECK_S = 30.0  # the wall clock may jump: what is due by it is looked at again this often at the latest
+CLOCK_JUMP_S = 1.0  # by so much it is no drift
 
 
-@dataclass(slots=True, eq=False)
-class ChannelTask:
-    """What the dispatcher knows of one channel."""
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """The least time between two submissions of a channel, what chance adds, and how many may follow at once."""
 
-    name: str
-    supervisor: Supervisor
-    pace: Pace
-    number: str = ""  # of a SIM that says none
-    sim_id: int = 0
-    in_hand: Claim | None = None
-    submitted: int = 0
-    not_sent: int = 0
-    doubtful: int = 0
-    doubts: int = 0  # in a row, without a success between
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    called: bool = False  # woken because a message became claimable
-    leaving: bool = False  # removed by a reload: it takes nothing more
-    told: ChannelState | None = None  # the state of the last event about it
-    untold: deque[GatewayEvent] = field(default_factory=lambda: deque(maxlen=MAX_UNTOLD))  # not on disk yet
-    telling: asyncio.Lock = field(default_factory=asyncio.Lock)
-    sending: asyncio.Task[None] | None = None
-    supervising: asyncio.Task[None] | None = None
+    interval_s: float = 0.0
+    jitter_s: float = 0.0
+    burst: int = 1
 
-    @property
-    def line(self) -> Line:
-        return Line(self.name, self.sim_id)
 
-    @property
-    def usable(self) -> Channel | None:
-        """The session that may send now, if there is one."""
-        if self.sim_id and self.supervisor.status().state is ChannelState.READY:
-            return self.supervisor.current
-        return None
+@dataclass(frozen=True, slots=True)
+class Sim:
+    """What the configuration says of the SIM in a channel, and of the channel for it. `number` "": nobody knows it."""
+
+    number: str = ""
+    tags: frozenset[str] = frozenset()
+    schedules: tuple[Schedule, ...] = ()
+    quota: SimQuota = field(default_factory=SimQuota)
+
+
+class _Question:
+    """What a channel asks the spool for. `again_s`: when it is worth asking again (monotonic), if nothing happens
+    before.
+
+    The spool calls what is in `wanted` from the writer's thread.
+    """
+
+    def __init__(self, rules: Eligibility, task: ChannelTask, channel: Channel, clock: Clock, paced: bool) -> None:
+        self.again_s: float | None = None
+
+        def serves(lane: Lane) -> bool:
+            shut = rules.shut(task, lane, clock.now_ms(), clock.monotonic(), paced=paced)
+            if shut is None:
+                return True
+            if shut.again_s is not None and (self.again_s is None or shut.again_s < self.again_s):
+                self.again_s = shut.again_s
+            return False
+
+        self.wanted = Want(
+            serves,
+            channel.plan,
+            quota=task.quota,
+            urgent=lambda lane: lane.source == ALERT and rules.urgent(clock.monotonic()),
+            sticky=rules.sticky,
+            closes_at=lambda lane: rules.closes_at(task, lane, clock.now_ms()),
+            turn=lambda lane: rules.my_turn(task, lane),
+            took=lambda lane: rules.took(task, lane),
+        )
 
 
 class Dispatcher:
-    """Runs the channels of one daemon. Implements `router.control.Control`."""
+    """Runs the channels of one daemon. Implements `router.control.Control`.
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    `doubt` says at an epoch ms why the clock cannot be trusted; "" if it can.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        settings: DispatchSettings | None = None,
+        doubt: Callable[[int], str] = lambda now_ms: "",
+    ) -> None:
         self._store = store
         self._clock = clock
         self._inbound = Inbound(store)
         self._channels: dict[str, ChannelTask] = {}
+        self._rules = Eligibility(settings or DispatchSettings(), self._channels, store.turns, clock, doubt)
+        self._sims: dict[str, tuple[SimIdentity, Callable[[SimIdentity], Sim]]] = {}  # what is in which channel
         self._idle: dict[ChannelTask, None] = {}  # in the order they became idle
         self._version = 0  # grows with every message that becomes claimable
+        self._alerts = 0  # the same for urgent ones
+        self._dialers: dict[str, asyncio.TimerHandle] = {}  # when each may start again
         self._paused = ""
         self._pauses = 0  # how often it was paused
         self._stopping = False
@@ -95,31 +129,48 @@ class Dispatcher:
         name: str,
         factory: Callable[[], Channel],
         *,
-        interval_s: float,
-        numbers: Callable[[SimIdentity], str],
+        pacing: Pacing,
+        sims: Callable[[SimIdentity], Sim] = lambda identity: Sim(),
         make_supervisor: Callable[..., Supervisor] = Supervisor,
     ) -> None:
-        """Add a channel; it begins with `start()`, or at once after that. `numbers` gives the number of a SIM, "" if
-        nobody knows it.
-        """
+        """Add a channel; it begins with `start()`, or at once after that. `sims` says what is to be known of a SIM."""
 
         async def sink(event: ChannelEvent) -> None:
             await self._happened(task, event)
 
         async def admit_sim(identity: SimIdentity) -> str:
-            return await self._admit_sim(task, identity, numbers(identity))
+            self._sims[name] = (identity, sims)
+            self._know(task, sims(identity))
+            return await self._admit_sim(task, identity, task.number)
 
         supervisor = make_supervisor(name, factory, sink, admit_sim, self._clock)
-        task = ChannelTask(name, supervisor, Pace(interval_s))
+        pace = Pace(pacing.interval_s, pacing.jitter_s, pacing.burst, random.random)
+        task = ChannelTask(name, supervisor, pace, Pace(self._rules.settings.urgent.interval_s), Breaker())
+        task.down_since = self._clock.monotonic()
+        self._know(task, sims(SimIdentity()))
         self._channels[name] = task
         if self._clockwork is not None:
             self._run(task)
 
-    def set_pace(self, name: str, interval_s: float) -> None:
+    def set_pace(self, name: str, pacing: Pacing) -> None:
         """Change the least time between two submissions of a channel."""
         task = self._channels[name]
-        task.pace.interval_s = interval_s
+        task.pace.become(pacing.interval_s, pacing.jitter_s, pacing.burst)
         self._wake(task)
+
+    def configure(self, settings: DispatchSettings) -> None:
+        """Work by other dialers, windows, quotas and tags from now on."""
+        self._rules.configure(settings)
+        for name, task in self._channels.items():
+            task.urgent.become(settings.urgent.interval_s)
+            task.spent = task.spent_for_new = None  # to be found out anew
+            if name in self._sims:
+                identity, sims = self._sims[name]
+                self._know(task, sims(identity))
+        self._look_again()
+
+    def _know(self, task: ChannelTask, sim: Sim) -> None:
+        task.number, task.tags, task.schedules, task.quota = sim.number, sim.tags, sim.schedules, sim.quota
 
     async def remove(self, name: str, timeout_s: float) -> None:
         """Let a channel finish what it has in hand, at most `timeout_s`, then close and forget it."""
@@ -129,12 +180,17 @@ class Dispatcher:
         await self._end([task], timeout_s)
         await self._tell_state(task, replace(task.supervisor.status(), reason="removed or changed by a reload"))
         del self._channels[name]
+        self._sims.pop(name, None)
+        self._look_again()
 
     async def start(self) -> None:
         """Begin to bring the channels up and to send. Raises SpoolError."""
         self._paused = _pause_sentence(await self._store.setting(PAUSED))
         if self._paused:
             log.warning("nothing is sent: %s (gatewayd resume)", self._paused)
+        for name, mode in (await self._store.channel_modes()).items():
+            if name in self._channels:
+                self._channels[name].mode, self._channels[name].mode_reason = mode.mode, mode.sentence
         self._clockwork = asyncio.create_task(self._keep_time(), name="clockwork")
         self._clockwork.add_done_callback(_report_death)
         for task in self._channels.values():
@@ -189,26 +245,59 @@ class Dispatcher:
             self._next_due = notices.due_at
             self._due.set()
         if notices.everything:
-            self._version += 1
+            self._alerts += 1
             self._next_due = self._clock.now_ms()
             self._due.set()
-            self._wake_all()
+            self._look_again()
             return
         if not notices.lanes:
             return
         self._version += 1
+        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic()
         for lane, count in notices.lanes.items():
+            if lane.source == ALERT:
+                self._alerts += 1
+                for task in self._channels.values():  # also those that keep their pace
+                    task.wake.set()
             for task in list(self._idle):
                 if count == 0:
                     break
-                if lane.open_to(task.name, task.sim_id):
+                shut = self._rules.shut(task, lane, now_ms, now_s)
+                if shut is None:
                     task.called = True
                     self._wake(task)
                     count -= 1
+                elif shut.again_s is not None:
+                    self._wake_at(task, shut.again_s)
 
     def _wake(self, task: ChannelTask) -> None:
         self._idle.pop(task, None)
         task.wake.set()
+
+    def _wake_at(self, task: ChannelTask, at_s: float) -> None:
+        """Wake a channel at a monotonic time, if nothing does before."""
+        loop = asyncio.get_running_loop()
+        when = loop.time() + max(0.0, at_s - self._clock.monotonic())
+        if task.alarm is None or task.alarm.cancelled() or not loop.time() < task.alarm.when() <= when:
+            if task.alarm is not None:
+                task.alarm.cancel()
+            task.alarm = loop.call_at(when, self._wake, task)
+
+    def _look_again(self) -> None:
+        """What is open to whom may be another matter now: everybody asks again."""
+        self._version += 1
+        self._wake_all()
+
+    def _dialer_free(self, name: str) -> None:
+        """A dialer may start its next message: one idle channel is to look for it."""
+        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic()
+        self._version += 1
+        for task in list(self._idle):
+            shut = self._rules.shut(task, of_dialer(name), now_ms, now_s)
+            if shut is None or shut.why in (Why.WINDOW, Why.DIALER_WINDOW, Why.RECIPIENT_WINDOW):
+                task.called = True
+                self._wake(task)
+                return
 
     def _wake_all(self) -> None:
         for task in self._channels.values():
@@ -223,19 +312,20 @@ class Dispatcher:
         failures = 0
         try:
             while not ((self._stopping or task.leaving) and result is None and not failures):
-                wait_s = task.pace.wait_s(self._clock.monotonic())
+                wait_s, paced = self._must_wait(task)
                 ending = self._stopping or task.leaving
                 channel = None if ending or self._paused or wait_s > 0 else task.usable
                 if channel is None and result is None and not failures:
                     self._pass_on(task)
                     await self._until_it_may(task, wait_s)
                     continue
-                version = self._version
+                version, alerts = self._version, self._alerts
+                want = self._want(task, channel, paced)
                 try:
                     if failures:  # of a commit that may have taken place: a claim that nobody got
                         await self._say_unsaid()  # or what a removed channel submitted would be taken for one
                         await self._store.give_back(task.line, result.claim if result else None)
-                    taken = await self._store.work(task.line, result, self._want(task, channel))
+                    taken = await self._store.work(task.line, result, None if want is None else want.wanted)
                 except Exception as error:  # whatever it is, the channel's next message may be another matter
                     if not isinstance(error, SpoolError):
                         log.exception("channel %s gets no work", task.name)
@@ -244,18 +334,27 @@ class Dispatcher:
                     continue
                 failures = 0
                 result = None
+                self._learn(task, taken)
                 since, ended = ended, None
                 task.called = task.called and channel is None
                 if taken.claim is not None and channel is not None:
                     task.in_hand = taken.claim
                     if since is not None:
                         metrics.line_idle(task.name, self._clock.monotonic() - since)
+                    crashpoints.reach("dispatcher.claimed")
                     result = await self._submit(task, channel, taken.claim)
+                    crashpoints.reach("dispatcher.submitted")
                     ended = self._clock.monotonic()
                     task.in_hand = None
                     _count(task.name, result)
                 elif channel is not None and not taken.more and version == self._version:
+                    assert want is not None
+                    task.alerts_seen = alerts
+                    if paced or task.spent is not None:
+                        continue  # to wait for its time
                     self._idle[task] = None
+                    if want.again_s is not None:
+                        self._wake_at(task, want.again_s)
                     await task.wake.wait()
                 task.wake.clear()
         except asyncio.CancelledError:
@@ -263,7 +362,46 @@ class Dispatcher:
             raise
         finally:
             self._idle.pop(task, None)
+            if task.alarm is not None:
+                task.alarm.cancel()
+            self._free_dialers(task)
             self._pass_on(task)
+
+    def _must_wait(self, task: ChannelTask) -> tuple[float, bool]:
+        """How long (seconds) until the channel may ask for work, and whether only for what is urgent."""
+        now_s = self._clock.monotonic()
+        stopped_s = task.breaker.wait_s(now_s)
+        if task.mode == MODE_PAUSED:
+            return float("inf"), False
+        if task.spent is not None:
+            left_s = (task.spent.until_ms - self._clock.now_ms()) / 1000
+            if left_s > 0:
+                return max(left_s, stopped_s), False
+            task.spent = None
+            self._look_again()
+        pace_s = task.pace.wait_s(now_s)
+        if pace_s > 0 and task.alerts_seen != self._alerts and self._rules.urgent(now_s):
+            return max(task.urgent.wait_s(now_s), stopped_s), True
+        return max(pace_s, stopped_s), False
+
+    def _learn(self, task: ChannelTask, taken: Taken) -> None:
+        """What a claim said of the SIM's quota; and a start that did not come to be is let go."""
+        if taken.spent is not None:
+            if task.spent is None:
+                spent = taken.spent
+                msglog.quota_spent(task.name, spent.period, spent.limit, iso(spent.until_ms) or "")
+            task.spent = taken.spent
+            self._look_again()
+        if taken.left:
+            task.left = taken.left
+        if taken.spent_for_new is not None:
+            task.spent_for_new = taken.spent_for_new
+        claim = taken.claim
+        self._free_dialers(task, claim.lane.source.removeprefix("dialer:") if claim and claim.begins else "")
+
+    def _free_dialers(self, task: ChannelTask, but: str = "") -> None:
+        for name in self._rules.let_go(task, but):
+            self._dialer_free(name)
 
     def _pass_on(self, task: ChannelTask) -> None:
         """Let the other idle channels look for the message this one was woken for and cannot take.
@@ -278,21 +416,14 @@ class Dispatcher:
     async def _until_it_may(self, task: ChannelTask, wait_s: float) -> None:
         """Wait until the channel's pace allows, or something about it changes."""
         try:
-            async with asyncio.timeout(wait_s if wait_s > 0 else None):
+            async with asyncio.timeout(wait_s if 0 < wait_s < float("inf") else None):
                 await task.wake.wait()
         except TimeoutError:
             pass
         task.wake.clear()
 
-    def _want(self, task: ChannelTask, channel: Channel | None) -> Want | None:
-        if channel is None:
-            return None
-        name, sim_id = task.name, task.sim_id
-
-        def serves(lane: Lane) -> bool:
-            return lane.open_to(name, sim_id)
-
-        return Want(serves, channel.plan)
+    def _want(self, task: ChannelTask, channel: Channel | None, paced: bool) -> _Question | None:
+        return None if channel is None else _Question(self._rules, task, channel, self._clock, paced)
 
     async def _submit(self, task: ChannelTask, channel: Channel, claim: Claim) -> Result:
         """Submit one segment and say what became of it; whatever happens, there is an outcome."""
@@ -300,18 +431,22 @@ class Dispatcher:
 
         def gate() -> bool:
             nonlocal withdrawn
-            withdrawn = self._withdrawn_because(task, message_id)
+            withdrawn = self._withdrawn_because(task, claim)
             return not withdrawn
+
+        def begun() -> None:
+            self._begun(task, claim)
 
         called = self._clock.monotonic()
         segment = claim.segment
         message_id, seq, total = segment.message.id, segment.seq, segment.total
         try:
-            receipt = await channel.submit(segment, gate)
+            receipt = await channel.submit(segment, gate, begun)
         except SubmitError as error:
             finished_ms = self._clock.now_ms()
             if error.started_ms is not None:
-                self._started(task, error.started_ms, finished_ms, called)
+                self._started(task, claim, error.started_ms, finished_ms, called)
+            stopped_s = 0.0 if withdrawn else self._failed(task, claim, error)
             if error.outcome is Outcome.IN_DOUBT:
                 self._doubted(task)
                 msglog.in_doubt(message_id, seq, task.name, str(error))
@@ -325,12 +460,13 @@ class Dispatcher:
                 error.outcome,
                 error.started_ms,
                 finished_ms,
-                retry=error.retry,
+                failure=error.failure,
                 code=error.code,
                 detail=withdrawn or error.text,
                 withdrawn=bool(withdrawn) and error.outcome is Outcome.NOT_SENT,
-                alternatives=not claim.pinned and self._others(task),
+                alternatives=not claim.pinned and self._rules.alternatives(task, claim.lane),
                 lost=not error.code and task.supervisor.current is not channel,
+                stopped_ms=int(stopped_s * 1000),
             )
         except (Exception, asyncio.CancelledError) as error:  # a bug of ours; bytes may have left
             current = asyncio.current_task()
@@ -338,18 +474,52 @@ class Dispatcher:
                 raise
             log.exception("channel %s failed while it had message %d in its hands", task.name, message_id)
             now = self._clock.now_ms()
-            self._started(task, now, now, called)
+            self._started(task, claim, now, now, called)
             self._doubted(task)
             return Result(claim, Outcome.IN_DOUBT, now, now, detail=f"internal error: {error!r}")
-        self._started(task, receipt.started_ms, receipt.finished_ms, called)
+        self._started(task, claim, receipt.started_ms, receipt.finished_ms, called)
+        task.breaker.succeeded(self._clock.monotonic())
         task.submitted += 1
         task.doubts = 0
         took_ms = receipt.finished_ms - receipt.started_ms
         msglog.submitted(message_id, seq, total, task.name, receipt.ref, took_ms)
-        return Result(claim, Outcome.SENT, receipt.started_ms, receipt.finished_ms, ref=receipt.ref)
+        sticky = self._rules.sticky(claim.lane)
+        return Result(claim, Outcome.SENT, receipt.started_ms, receipt.finished_ms, ref=receipt.ref, sticky=sticky)
 
-    def _started(self, task: ChannelTask, started_ms: int, finished_ms: int, called: float) -> None:
-        task.pace.started(start_moment(started_ms, finished_ms, called, self._clock.monotonic()))
+    def _begun(self, task: ChannelTask, claim: Claim) -> None:
+        """The first byte of a submission is written."""
+        now_s = self._clock.monotonic()
+        if claim.lane.source == ALERT:
+            self._rules.alert_started(now_s)
+        if not claim.begins:
+            return
+        free_at = self._rules.started(task, claim.lane, now_s)
+        if free_at is not None:
+            name = claim.lane.source.removeprefix("dialer:")
+            if name in self._dialers:
+                self._dialers[name].cancel()
+            loop = asyncio.get_running_loop()
+            self._dialers[name] = loop.call_later(free_at - now_s, self._dialer_free, name)
+
+    def _started(self, task: ChannelTask, claim: Claim, started_ms: int, finished_ms: int, called: float) -> None:
+        moment = start_moment(started_ms, finished_ms, called, self._clock.monotonic())
+        task.pace.started(moment)
+        task.urgent.started(moment)
+
+    def _failed(self, task: ChannelTask, claim: Claim, error: SubmitError) -> float:
+        """Note a failure of the channel; returns how long (seconds) the channel is stopped because of such ones."""
+        now_s = self._clock.monotonic()
+        before_s = task.breaker.stopped_s(now_s)
+        stopped_s = task.breaker.failed(error.failure, error.code, claim.segment.message.to, now_s)
+        if stopped_s > 0 and not before_s:
+            msglog.channel_stopped(task.name, task.breaker.reason(now_s, self._shown))
+            self._look_again()
+        return stopped_s
+
+    def _shown(self, at_s: float) -> str:
+        """A monotonic moment as people read it."""
+        at_ms = self._clock.now_ms() + int((at_s - self._clock.monotonic()) * 1000)
+        return f"{(iso(at_ms) or '')[:19].replace('T', ' ')} UTC"
 
     def _doubted(self, task: ChannelTask) -> None:
         """Count a segment in doubt. Several in a row, and the session is at fault: another one is to be built.
@@ -362,14 +532,12 @@ class Dispatcher:
             log.warning("channel %s: %d segments in doubt in a row; it is restarted", task.name, task.doubts)
             task.supervisor.give_up(f"{task.doubts} segments in doubt in a row")
 
-    def _others(self, task: ChannelTask) -> bool:
-        """Whether a message that this channel's SIM must not send could go over another one now."""
-        return any(other.usable and other.sim_id != task.sim_id for other in self._channels.values())
-
-    def _withdrawn_because(self, task: ChannelTask, message_id: int) -> str:
+    def _withdrawn_because(self, task: ChannelTask, claim: Claim) -> str:
         """Why a submission is called back before its PDU is written; "" if it is not."""
-        if self._store.is_recalled(message_id):
-            why = "its number has opted out"
+        if recalled := self._store.recalled(claim.message_id):
+            why = recalled
+        elif closed := self._rules.closed_now(task, claim.lane, self._clock.now_ms()):
+            why = f"schedule {closed} has closed"
         elif self._paused:
             why = self._paused
         elif self._stopping:
@@ -418,6 +586,10 @@ class Dispatcher:
             settled = await persistently(lambda: self._store.late_result(task.sim_id, event.ref))
             msglog.late_result(settled, task.name, event.ref)
         elif isinstance(event, StateChanged):
+            is_up = event.status.state is ChannelState.READY
+            if is_up is not (task.down_since is None):
+                task.down_since = None if is_up else self._clock.monotonic()
+                self._look_again()  # for others too: they may have to stand in for it, or not any more
             self._wake(task)
             await self._tell_state(task, event.status)
 
@@ -453,6 +625,10 @@ class Dispatcher:
             pairing = await self._store.see_sim(task.name, identity, number)
         except SpoolError as error:
             raise ChannelLost(f"the SIM cannot be looked up: {error}") from error
+        if task.sim_id not in {0, pairing.sim_id}:  # what was learnt of the other SIM
+            task.breaker.release()
+            task.spent = task.spent_for_new = None
+            task.left = ()
         task.sim_id = 0 if pairing.changed else pairing.sim_id
         if pairing.last_submit_at is not None:  # the network counts over our restarts
             age_s = max(0.0, (self._clock.now_ms() - pairing.last_submit_at) / 1000)
@@ -472,7 +648,12 @@ class Dispatcher:
 
     async def _keep_time(self) -> None:
         """Let the spool do what becomes due, when it becomes due."""
+        offset_s = self._clock.now_ms() / 1000 - self._clock.monotonic()
         while True:
+            is_s = self._clock.now_ms() / 1000 - self._clock.monotonic()
+            if abs(is_s - offset_s) > CLOCK_JUMP_S:
+                self._look_again()  # windows are open or closed by another time now
+            offset_s = is_s
             self._next_due = None  # what is committed from here on lowers it
             try:
                 advanced = await self._store.advance()
@@ -517,9 +698,28 @@ class Dispatcher:
                 task.submitted,
                 task.not_sent,
                 task.doubtful,
+                mode=task.mode,
+                mode_reason=task.mode_reason,
+                quota=task.left,
             )
             for task in self._channels.values()
         ]
+
+    def serving(self, lane: Lane) -> list[Serving]:
+        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic()
+        urgent = lane.source == ALERT and self._rules.urgent(now_s)
+        found = []
+        for task in self._channels.values():
+            shut = self._rules.shut(task, lane, now_ms, now_s)
+            if shut is None or shut.why is not Why.OTHERS:
+                found.append(obstacle(task, shut, now_ms, now_s, self._shown, urgent=urgent))
+        return found
+
+    async def set_channel_mode(self, name: str, mode: str, actor: str, reason: str) -> None:
+        task = self._channels[name]
+        kept = await self._store.set_channel_mode(name, mode, actor, reason)
+        task.mode, task.mode_reason = kept.mode, kept.sentence
+        self._look_again()
 
     def paused(self) -> str:
         return self._paused
@@ -567,7 +767,7 @@ def _count(channel: str, result: Result) -> None:
     metrics.attempt(
         channel,
         result.outcome,
-        result.retry,
+        result.failure,
         started_ms=result.started_at,
         finished_ms=result.finished_at,
         code=result.code,

@@ -8,7 +8,7 @@ from gatewayd.clock import iso
 from gatewayd.model import ChannelState, Delivery, InDoubtPolicy, MessageState
 from gatewayd.model import SegmentState as S
 from gatewayd.modems.pdu import status_text
-from gatewayd.router.control import ChannelView
+from gatewayd.router.control import ChannelView, Serving
 from gatewayd.spool import schema
 from gatewayd.spool.reader import AHEAD_LIMIT, EventView, MessageDetail, SegmentView
 
@@ -17,12 +17,19 @@ _CHANNELS_NAMED = 4  # of several that are not ready
 Channels = Sequence[ChannelView] | None
 
 
-def explain(detail: MessageDetail, channels: Channels, paused: str, now_ms: int) -> str:
+def explain(
+    detail: MessageDetail, channels: Channels, paused: str, now_ms: int, serving: Sequence[Serving] | None = None
+) -> str:
     """One true sentence about a message at `now_ms` (UTC epoch milliseconds).
 
-    `channels` None: the daemon is not running. `paused` says why nothing is sent, "" while sending is on.
+    `channels` None: the daemon is not running. `paused` says why nothing is sent, "" while sending is on. `serving`:
+    the channels that serve its queue, and what keeps each from it now (None: not known, so only their states count).
     """
-    sentence = _EXPLANATIONS[detail.message.state](detail, channels, paused, now_ms)
+    message = detail.message
+    if message.state is MessageState.TO_PROCESS:
+        sentence = _to_process(detail, channels, paused, now_ms, serving)
+    else:
+        sentence = _EXPLANATIONS[message.state](detail, channels, paused, now_ms)
     return sentence[0].upper() + sentence[1:] + "."
 
 
@@ -44,7 +51,9 @@ def _blocked(detail: MessageDetail, channels: Channels, paused: str, now: int) -
     return f"blocked{_when(last, now)}, not sent: {_said(last) or 'a list forbids it'}{_sent_before(detail)}"
 
 
-def _to_process(detail: MessageDetail, channels: Channels, paused: str, now: int) -> str:
+def _to_process(
+    detail: MessageDetail, channels: Channels, paused: str, now: int, serving: Sequence[Serving] | None
+) -> str:
     message = detail.message
     held = _first(detail, S.HELD)
     if held is not None:
@@ -52,7 +61,8 @@ def _to_process(detail: MessageDetail, channels: Channels, paused: str, now: int
         return f"kept back{_when(last, now)}: {_said(last) or 'an operator has to release it'}{_sent_before(detail)}"
     in_hand = _first(detail, S.SUBMITTING)
     if in_hand is not None:
-        return _submitting(detail, in_hand, channels, now)
+        wished = {"cancel": "; it will be cancelled if it can still be called back", "hold": "; it will be held"}
+        return _submitting(detail, in_hand, channels, now) + wished.get(message.wish, "")
     doubtful = _first(detail, S.IN_DOUBT)
     if doubtful is not None:
         return f"{_doubt(detail, doubtful, now)}; the rest of the message waits for that"
@@ -64,7 +74,7 @@ def _to_process(detail: MessageDetail, channels: Channels, paused: str, now: int
         return f"waits until message {message.waits_for} to the same number is through, so that their parts do not mix"
     if message.queue == schema.LATER and message.due_at > now:
         return _later(detail, now) + _sent_before(detail)
-    return _line_up(detail, channels, now) + _sent_before(detail)
+    return _line_up(detail, channels, now, serving) + _sent_before(detail)
 
 
 def _submitting(detail: MessageDetail, segment: SegmentView, channels: Channels, now: int) -> str:
@@ -89,13 +99,17 @@ def _later(detail: MessageDetail, now: int) -> str:
     when = f"at {_time(message.due_at)} (in {_span(message.due_at - now)})"
     if message.not_before == message.due_at:
         return f"not to be sent before {_time(message.due_at)} (in {_span(message.due_at - now)})"
+    if message.reason.startswith("its number "):  # is in quarantine (spool/quarantine.py)
+        return f"waits: {message.reason}"
     tries = max((segment.tries for segment in detail.segments if segment.state is S.QUEUED), default=0)
     after = f" after {_because(message.reason)}" if message.reason else ""
     so_far = f" ({_count(tries, 'try', 'tries')} so far)" if tries else ""
     return f"to be tried again {when}{after}{so_far}"
 
 
-def _line_up(detail: MessageDetail, channels: Sequence[ChannelView], now: int) -> str:
+def _line_up(
+    detail: MessageDetail, channels: Sequence[ChannelView], now: int, serving: Sequence[Serving] | None
+) -> str:
     """It could be sent now: what keeps the channels from taking it."""
     message = detail.message
     fitting = list(channels)
@@ -110,17 +124,36 @@ def _line_up(detail: MessageDetail, channels: Sequence[ChannelView], now: int) -
         fitting = [view for view in fitting if view.sim_id == message.sim_id]
         if not fitting:
             return f"{whose} and is in no channel now"
-    elif message.avoid_sim_id:
+    elif message.avoid_sim_id > 0:
         fitting = [view for view in fitting if view.sim_id != message.avoid_sim_id]
         if not fitting:
             return f"refused by the only SIM there is ({_because(message.reason)}), and no other channel can try it"
     if not fitting:
         return "no channel is configured"
-    ready = [view for view in fitting if view.status.state is ChannelState.READY]
     prefix = f"{whose}; " if whose else ""
+    ready = [view for view in fitting if view.status.state is ChannelState.READY]
+    if serving is not None:
+        by_name = {one.channel: one for one in serving}
+        if not any(view.status.name in by_name for view in fitting):
+            return f"{prefix}no channel of the configuration serves {message.target!r}, where it is routed to"
+        ready = [
+            view for view in ready
+            if (one := by_name.get(view.status.name)) is not None and (one.busy or not one.obstacle)
+        ]  # fmt: skip
+        obstacles = [by_name[view.status.name] for view in fitting if view.status.name in by_name]
+        fitting = [view for view in fitting if view.status.name in by_name]
+        if not ready and any(view.status.state is ChannelState.READY or view.mode for view in fitting):
+            return prefix + _kept_from_it(obstacles)
     if not ready:
         return f"{prefix}no channel is ready: {_not_ready(fitting, now)}"
     return prefix + _turn(detail, ready)
+
+
+def _kept_from_it(serving: Sequence[Serving]) -> str:
+    """Every channel that could take it is kept from it: why, what they have in common once."""
+    said = list(dict.fromkeys(one.obstacle for one in serving))
+    more = f" and {len(said) - _CHANNELS_NAMED} more" if len(said) > _CHANNELS_NAMED else ""
+    return f"waits: {'; '.join(said[:_CHANNELS_NAMED])}{more}"
 
 
 def _turn(detail: MessageDetail, ready: Sequence[ChannelView]) -> str:
@@ -238,7 +271,6 @@ def _cancelled(detail: MessageDetail, channels: Channels, paused: str, now: int)
 
 _EXPLANATIONS = {
     MessageState.NONE: _none,
-    MessageState.TO_PROCESS: _to_process,
     MessageState.PROCESSED: _processed,
     MessageState.BLOCKED: _blocked,
     MessageState.OTHER: _bad_number,

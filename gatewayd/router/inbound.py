@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from gatewayd import metrics, msglog
+from gatewayd import crashpoints, metrics, msglog
 from gatewayd.errors import DecodeError, SpoolError
 from gatewayd.model import StoredPdu
 from gatewayd.modems.channel import Received
@@ -39,6 +39,7 @@ class Inbound:
             log.exception("channel %s: a PDU cannot be dealt with; it is kept raw, and shown as undecodable", channel)
             await self._keep(_raw_part(channel, sim_id, replace(pdu, index=None), f"internal error: {error!r}"))
         await received.ack()
+        crashpoints.reach("inbound.forgotten")
 
     async def _take(self, channel: str, sim_id: int, pdu: StoredPdu) -> None:
         try:
@@ -69,13 +70,17 @@ class Inbound:
             raw=pdu.raw,
             listing=pdu.listing,
         )
+        crashpoints.reach("report.received")
         matched = await persistently(lambda: self._store.report(report))
+        crashpoints.reach("report.kept")
         metrics.status_report(said, matched=matched.message_id is not None, duplicate=matched.duplicate)
         if not matched.duplicate:
             msglog.reported(matched.message_id, matched.seq, channel, said.value, tpdu.status)
 
     async def _keep(self, part: NewPart) -> None:
+        crashpoints.reach("inbound.received")
         kept = await persistently(lambda: self._store.receive(part))
+        crashpoints.reach("inbound.kept")
         msglog.received(kept.id, part.channel, part.originator, kept.duplicate_of, part.error)
         if kept.duplicate_of is not None:
             metrics.inbound_duplicate(part.channel)

@@ -13,6 +13,7 @@ import phonenumbers
 from phonenumbers import PhoneNumber, PhoneNumberFormat, PhoneNumberType, ValidationResult, shortnumberinfo
 
 from gatewayd.errors import RequestError
+from gatewayd.router.windows import distinct
 
 MAX_GIVEN = 64  # characters; nobody writes a number in more
 SHORT_CODE_DIGITS = range(3, 7)
@@ -57,6 +58,24 @@ def _normalise(given: str, home_country: str, strict: bool, allow_premium: bool)
         return _parse(_clean(given), home_country, strict, allow_premium), ""
     except _Fault as fault:
         return "", f"{fault}; a telephone number such as {_example(home_country)} is expected"
+
+
+@lru_cache(maxsize=16384)
+def zones_of(number: str) -> tuple[str, ...]:
+    """The time zones (IANA) that a number of `normalise` may be in, in order of the alphabet; () where nobody knows.
+
+    Of zones whose clocks always read the same there is only the first. A geographic number has mostly one, a mobile of
+    a wide country all of its country, a free-phone number of North America all of that.
+    """
+    from phonenumbers import timezone  # most gateways never ask; its tables take a moment, and a megabyte
+
+    if not number.startswith("+"):
+        return ()
+    try:
+        parsed = phonenumbers.parse(number)
+    except phonenumbers.NumberParseException:
+        return ()
+    return distinct(sorted(set(timezone.time_zones_for_number(parsed)) - {timezone.UNKNOWN_TIMEZONE}))
 
 
 def _clean(given: str) -> str:
@@ -149,3 +168,17 @@ def _example(country: str) -> str:
     if example is None:
         return "+59898344484"
     return str(phonenumbers.format_number(example, PhoneNumberFormat.E164))
+
+
+@lru_cache(maxsize=16384)
+def country_of(number: str, home_country: str) -> str:
+    """The country (ISO 3166) of a number as `normalise` gives it; "" if it is in none (satellites, freephone).
+
+    A short code is of the home country. Of a number in no range that is known, the main country of its calling code.
+    """
+    if not number.startswith("+"):
+        return home_country
+    parsed = phonenumbers.parse(number)
+    code = parsed.country_code or 0
+    region = phonenumbers.region_code_for_number(parsed) or phonenumbers.region_code_for_country_code(code)
+    return str(region) if region in phonenumbers.SUPPORTED_REGIONS else ""

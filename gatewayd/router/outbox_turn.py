@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gatewayd import metrics, msglog
+from gatewayd import crashpoints, metrics, msglog
 from gatewayd.clock import Clock
 from gatewayd.router import signature
 from gatewayd.router.calls import Caller
@@ -192,6 +192,7 @@ class Turn:
                 tasks.create_task(tell(), name=f"outbox {self._line.shown} {number}")
         keeping, self._keeping = self._keeping, []
         await asyncio.gather(*keeping)
+        crashpoints.reach("outbox.recorded")
         if self._answered:
             self._line.failures = 0
         elif self._down:
@@ -225,11 +226,13 @@ class Turn:
         if request is None:
             return self._done(pending, None)
         method, url, headers, content = request
+        crashpoints.reach("outbox.before_call")
         try:
             answer = await self._caller.call(method, url, headers, content, self._manner.timeout_s)
         except Exception as error:  # nothing we know of; it stops no others either
             log.exception("calling %s failed in a way that nobody foresaw", self._line.shown)
             answer = Answer(Verdict.LATER, error=repr(error))
+        crashpoints.reach("outbox.called")
         self._line.last = Last(self._tools.clock.now_ms(), answer.status, answer.error)
         return self._conclude(pending, answer)
 

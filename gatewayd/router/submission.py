@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from gatewayd import msglog
+from gatewayd import crashpoints, msglog
 from gatewayd.clock import Clock, iso
 from gatewayd.config.destinations import Reach, check_url, named_address
 from gatewayd.errors import EncodeError, RequestError
 from gatewayd.model import InDoubtPolicy, MessageClass, MessageState
 from gatewayd.modems.pdu import count
+from gatewayd.router.guards import Reachable
 from gatewayd.router.numbers import normalise
+from gatewayd.router.routes import Asked, Router, RouterSettings
 from gatewayd.spool.accept import Accepted, Idempotency, KeptMessage, NewMessage
+from gatewayd.spool.guards import DuplicateGuard
 from gatewayd.spool.store import Store
 from gatewayd.spool.usage import SegmentLimits
 
@@ -30,7 +33,8 @@ _PUBLIC = Reach()
 class SubmissionSettings:
     """What the checks depend on. `home_country` "": none. `channels` may be pinned to, by name.
 
-    `reach`: which addresses callback URLs may name.
+    `reach`: which addresses callback URLs may name. `reachable`: which numbers may be sent to. `duplicates` None: the
+    same text to the same number is no matter.
     """
 
     home_country: str = ""
@@ -40,6 +44,9 @@ class SubmissionSettings:
     channels: frozenset[str] = frozenset()
     reach: Reach = _PUBLIC
     default_in_doubt: InDoubtPolicy = InDoubtPolicy.FAIL
+    reachable: Reachable = field(default_factory=Reachable)
+    router: Router = field(default_factory=lambda: Router(RouterSettings()))
+    duplicates: DuplicateGuard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,9 @@ class Submitter:
             allow_premium=settings.allow_premium,
             field=names.to,
         )
+        refusal = settings.reachable.refusal(to)
+        if refusal:
+            raise RequestError(names.to, refusal)
         alphabet, segments = _plan(names.text, submission.text, settings.max_segments)
         if submission.class_ is MessageClass.SYSTEM:
             raise RequestError("class", "system is for what the gateway sends by itself")
@@ -128,6 +138,17 @@ class Submitter:
             if not submission.client_ref:
                 raise RequestError("client_ref", "is empty; leave it out if there is none")
             _check_label("client_ref", submission.client_ref, MAX_CLIENT_REF)
+        in_doubt = self._in_doubt(submission, caller)
+        routed = settings.router.route(
+            Asked(
+                to,
+                submission.class_,
+                submission.campaign,
+                caller.name,
+                max(self._clock.now_ms(), submission.not_before or 0),
+                pinned=bool(submission.channel),
+            )
+        )
         return NewMessage(
             to_given=submission.to,
             to=to,
@@ -135,11 +156,15 @@ class Submitter:
             alphabet=alphabet,
             segments=segments,
             class_=submission.class_,
-            priority=submission.priority,
+            priority=0 if routed.by_entry else submission.priority,
             report=submission.report,
-            in_doubt=self._in_doubt(submission, caller),
+            in_doubt=in_doubt,
             not_before=submission.not_before,
             expires_at=submission.expires_at,
+            source=routed.source,
+            target=routed.target,
+            route=routed.route,
+            zone=routed.zone,
             channel=submission.channel,
             campaign=submission.campaign,
             agent=submission.agent,
@@ -158,7 +183,8 @@ class Submitter:
         fingerprint: bytes = b"",
         answer: Callable[[Sequence[KeptMessage]], str] = lambda kept: "",
     ) -> Accepted:
-        """Put checked messages on disk, all or none; they are there when this returns, some perhaps as blocked.
+        """Put checked messages on disk, all or none; they are there when this returns, some perhaps as blocked. Those
+        that the guard against duplicates refuses (`KeptMessage.refused`) are not; if it is all, nothing is.
 
         With an `idempotency_key`, a repetition (same caller, key and `fingerprint`) keeps nothing and gives what
         `answer` made of what was kept the first time. Raises RequestError (409 for a used key with another
@@ -167,10 +193,14 @@ class Submitter:
         idempotency = None
         if idempotency_key is not None:
             idempotency = Idempotency(caller.name, idempotency_key, fingerprint, answer)
-        accepted = await self._store.accept(messages, idempotency, caller.limits)
+        crashpoints.reach("accept.checked")
+        accepted = await self._store.accept(messages, idempotency, caller.limits, self.settings.duplicates)
+        crashpoints.reach("accept.kept")
         for kept, message in zip(accepted.kept, messages, strict=False):
             if kept.state is MessageState.TO_PROCESS:
                 msglog.accepted(kept.id, message.to, message.segments, caller.name)
+            if kept.duplicate_of:
+                msglog.duplicate(None if kept.refused else kept.id, kept.duplicate_of, message.to, caller.name)
         return accepted
 
     async def submit(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, select
 
 from gatewayd.model import Admission, Delivery, InDoubtPolicy, MessageClass, MessageState
 from gatewayd.model import SegmentState as S
-from gatewayd.spool import optouts, schema
+from gatewayd.spool import guards, optouts, schema
 from gatewayd.spool.counters import MESSAGE, next_ids
 from gatewayd.spool.engine import Statement
 from gatewayd.spool.events import ACCEPTED, OF_STATE, GatewayEvent
@@ -54,11 +54,21 @@ class NewMessage:
 
 @dataclass(frozen=True, slots=True)
 class KeptMessage:
-    """A message on disk: TO_PROCESS, or BLOCKED because its number opted out (`reason` says how and when)."""
+    """A message on disk: TO_PROCESS, or BLOCKED because its number opted out (`reason` says how and when).
+
+    `duplicate_of`: the message that has the same text to the same number, 0 if there is none. Then `warning` says so,
+    or the guard against such texts has `refused` it: `id` is 0, `state` NONE, and `reason` says why.
+    """
 
     id: int
     state: MessageState = MessageState.TO_PROCESS
     reason: str = ""
+    duplicate_of: int = 0
+    warning: str = ""
+
+    @property
+    def refused(self) -> bool:
+        return self.id == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +96,7 @@ class Accepted:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        return tuple(message.id for message in self.kept)
+        return tuple(message.id for message in self.kept if not message.refused)
 
 
 KNOWN_KEY = Statement(
@@ -104,9 +114,10 @@ def accept(
     now: int,
     idempotency: Idempotency | None = None,
     limits: SegmentLimits | None = None,
+    duplicates: guards.DuplicateGuard | None = None,
 ) -> Accepted:
-    """Keep `messages`, all or none. A used key with another body, or a limit, is an answer and no exception: what a
-    caller does wrong must not roll back the batch of all others.
+    """Keep `messages`, all or none but for those that `duplicates` refuses. A used key with another body, or a limit,
+    is an answer and no exception: what a caller does wrong must not roll back the batch of all others.
 
     `limits` are of the API key that the messages name. What an opt-out blocks is kept as blocked, and not counted.
     """
@@ -117,16 +128,17 @@ def accept(
                 return Accepted(conflict=True)
             return Accepted(replayed=known[1])
     hits = optouts.blocking_each(tx, [(message.to, message.class_) for message in messages])
+    seen = _seen(tx, messages, hits, duplicates, now)
+    refused = [duplicates is not None and duplicates.refuse and each.twin for each in seen]
+    if messages and all(refused):  # as with all that is refused: nothing of it is kept, not even the key
+        return Accepted(_keep_all(tx, book, messages, hits, seen, refused, now))
     if limits is not None and messages:
-        wanted = sum(message.segments for message, hit in zip(messages, hits, strict=True) if hit is None)
+        counted = (hit is None and not no for hit, no in zip(hits, refused, strict=True))
+        wanted = sum(message.segments for message, counts in zip(messages, counted, strict=True) if counts)
         exceeded = charge(tx, messages[0].api_key, limits, wanted, now)
         if exceeded is not None:
             return Accepted(exceeded=exceeded)
-    ids = next_ids(tx, MESSAGE, len(messages))
-    kept = tuple(
-        keep(tx, book, message_id, message, hit, now)
-        for message_id, message, hit in zip(ids, messages, hits, strict=True)
-    )
+    kept = _keep_all(tx, book, messages, hits, seen, refused, now)
     if idempotency is not None:
         tx.run(
             NEW_KEY,
@@ -139,6 +151,51 @@ def accept(
             },
         )
     return Accepted(kept)
+
+
+def _seen(
+    tx: Tx,
+    messages: Sequence[NewMessage],
+    hits: Sequence[optouts.OptOut | None],
+    duplicates: guards.DuplicateGuard | None,
+    now: int,
+) -> list[guards.Seen]:
+    """What the guard against duplicates knows of each message; nothing where it is off."""
+    if duplicates is None:
+        return [guards.UNSEEN] * len(messages)
+    texts = [
+        None if hit is not None else guards.Text(message.to, message.text, message.class_)
+        for message, hit in zip(messages, hits, strict=True)
+    ]
+    return guards.look(tx, duplicates, texts, now)
+
+
+def _keep_all(
+    tx: Tx,
+    book: LaneBook,
+    messages: Sequence[NewMessage],
+    hits: Sequence[optouts.OptOut | None],
+    seen: Sequence[guards.Seen],
+    refused: Sequence[bool],
+    now: int,
+) -> tuple[KeptMessage, ...]:
+    """Write the messages that are not refused, and say of each what became of it."""
+    ids = iter(next_ids(tx, MESSAGE, len(messages) - sum(refused)))
+    kept: list[KeptMessage] = []
+    for message, hit, known, no in zip(messages, hits, seen, refused, strict=True):
+        twin = kept[known.index].id if known.index >= 0 else known.message_id
+        said = guards.sentence(twin, known.at, now) if twin else ""
+        if no:
+            kept.append(KeptMessage(0, MessageState.NONE, said, twin))
+            continue
+        message_id = next(ids)
+        made = keep(tx, book, message_id, message, hit, now)
+        guards.remember(tx, known, message_id, now)
+        if twin:
+            event(tx, message_id, now, "duplicate", detail=said)
+            made = replace(made, duplicate_of=twin, warning=said)
+        kept.append(made)
+    return tuple(kept)
 
 
 def keep(

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import BindParameter, Engine, Insert, bindparam, create_engine, make_url
+from sqlalchemy import BindParameter, Engine, Insert, bindparam, create_engine, event, make_url
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql import ClauseElement
@@ -111,6 +112,10 @@ class Database:
         """The engine of all reads; it never takes a write lock."""
         raise NotImplementedError
 
+    def thread_engine(self) -> Engine:
+        """An engine for reads in a thread of one's own; it never takes a write lock."""
+        raise NotImplementedError
+
     def unavailable(self, error: BaseException) -> bool:
         """Whether `error` is the database's trouble (locked, full, gone) and not one operation's."""
         raise NotImplementedError
@@ -118,6 +123,13 @@ class Database:
     def lost(self, error: BaseException) -> bool:
         """Whether the connection itself is gone and another one has to be made."""
         return False
+
+    def reason(self, error: BaseException) -> str:
+        """`error` for people, with what to do where waiting does not help."""
+        return str(error)
+
+    def check(self) -> None:
+        """Make sure that there is nothing to be done by hand first. Raises SpoolError."""
 
     def acquire(self, instance: str) -> None:
         """Make sure that this instance runs once. Raises SpoolError."""
@@ -134,6 +146,7 @@ class SqliteDatabase(Database):
 
         super().__init__(url, sqlite.dialect(paramstyle="named"))
         self.path = Path(url.database or "")
+        self.lock_path = self.path.with_name(self.path.name + ".lock")
         self._lock_fd: int | None = None
 
     def connect(self) -> Connection:
@@ -150,14 +163,25 @@ class SqliteDatabase(Database):
             ):
                 connection.execute(f"PRAGMA {pragma}")
         except sqlite3.Error as error:
-            raise SpoolError(f"cannot open the spool {self.path}: {error}") from error
+            raise SpoolError(f"cannot open the spool {self.path}: {self.reason(error)}") from error
         return connection
 
     def begin(self, cursor: Cursor) -> None:
         cursor.execute("BEGIN IMMEDIATE")
 
     def migration_engine(self) -> Engine:
-        return create_engine(URL.create("sqlite+pysqlite", database=str(self.path)))
+        engine = create_engine(URL.create("sqlite+pysqlite", database=str(self.path)))
+
+        # By itself the driver begins no transaction for DDL: a migration that is killed would stay half done for ever.
+        @event.listens_for(engine, "connect")
+        def steer(connection: sqlite3.Connection, _: object) -> None:
+            connection.isolation_level = None
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: SqlConnection) -> None:
+            connection.exec_driver_sql("BEGIN")
+
+        return engine
 
     def read_engine(self) -> AsyncEngine:
         database = f"file:{_uri_path(self.path)}?mode=ro&uri=true"
@@ -166,11 +190,33 @@ class SqliteDatabase(Database):
             connect_args={"timeout": BUSY_TIMEOUT_S},
         )
 
+    def thread_engine(self) -> Engine:
+        return create_engine(
+            URL.create(
+                "sqlite+pysqlite",
+                database=f"file:{_uri_path(self.path)}",
+                query={"mode": "ro", "uri": "true", "timeout": str(BUSY_TIMEOUT_S)},
+            )
+        )
+
     def unavailable(self, error: BaseException) -> bool:
         return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
 
+    def reason(self, error: BaseException) -> str:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None or code & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return str(error)
+        return f"{error}; the file is damaged: stop gatewayd and run `gatewayd restore` (docs/backup.md)"
+
+    def check(self) -> None:
+        if unfinished_restore(self.path).exists():
+            raise SpoolError(
+                f"a restore of the spool {self.path} was cut off: run `gatewayd restore` again (the files it has moved "
+                f"lie beside it as {self.path.name}.before-restore-…)"
+            )
+
     def acquire(self, instance: str) -> None:
-        lock = self.path.with_name(self.path.name + ".lock")
+        lock = self.lock_path
         try:
             fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
@@ -260,6 +306,11 @@ class PostgresDatabase(Database):
             self.url, pool_pre_ping=True, connect_args={"options": "-c default_transaction_read_only=on"}
         )
 
+    def thread_engine(self) -> Engine:
+        return create_engine(
+            self.url, pool_pre_ping=True, connect_args={"options": "-c default_transaction_read_only=on"}
+        )
+
     def unavailable(self, error: BaseException) -> bool:
         import psycopg
 
@@ -272,6 +323,11 @@ class PostgresDatabase(Database):
 
     def acquire(self, instance: str) -> None:
         self._instance = instance
+
+
+def unfinished_restore(path: Path) -> Path:
+    """The file that lies beside an SQLite spool while a restore is at work on its files."""
+    return path.with_name(path.name + ".restoring")
 
 
 def open_database(url: str, password: str | None = None) -> Database:

@@ -14,7 +14,7 @@ from functools import partial
 
 from sqlalchemy import bindparam, delete, func, null, select, update
 
-from gatewayd.spool import optouts, schema
+from gatewayd.spool import optouts, quarantine, schema
 from gatewayd.spool.accept import keep
 from gatewayd.spool.counters import MESSAGE, RECEIVED, next_ids
 from gatewayd.spool.engine import Row, Statement, storable
@@ -141,7 +141,8 @@ PIECES_OF = Statement(
 )
 PIECE = Statement(_PIECES.where(_p.id == bindparam("id")))
 NEW_MESSAGE = Statement(
-    schema.inbound_messages.insert(), columns=[column.name for column in schema.inbound_messages.columns]
+    schema.inbound_messages.insert(),
+    columns=[column.name for column in schema.inbound_messages.columns if column.name != "text_dropped_at"],
 )
 BELONGS = Statement(
     update(schema.inbound_parts).where(_p.id == bindparam("b_id")).values(message_id=bindparam("v_message_id"))
@@ -347,6 +348,8 @@ def _hand_over(
     message = _message(tx, intake, pieces, total, continues)
     first = pieces[0]
     ruling = intake.judge(message)
+    if message.number:
+        quarantine.cleared(tx, desk.book.faults, message.number, now)  # who writes has a telephone
     (inbound_id,) = next_ids(tx, RECEIVED, 1)
     tx.run(
         NEW_MESSAGE,

@@ -14,6 +14,9 @@ from sqlalchemy import bindparam, select
 
 from gatewayd.spool import schema
 from gatewayd.spool.engine import Statement
+from gatewayd.spool.quarantine import QuarantineBook
+from gatewayd.spool.quota import SimQuota
+from gatewayd.spool.turns import load as load_turns
 from gatewayd.spool.writer import Tx
 
 READ_AHEAD = 50  # S4-37
@@ -73,12 +76,17 @@ class _Head:
 class LaneBook:
     """The lanes and their heads. `forget()` after any rollback: all of it is read again from the spool.
 
-    `recalled`: messages in a channel's hands that must not be written any more. Added to before the commit that makes
-    it so, in the writer's thread; looked at by the channels' gates, in the event loop's.
+    `recalled`: messages in a channel's hands that must not be written any more, and why. Added to before the commit
+    that makes it so, in the writer's thread; looked at by the channels' gates, in the event loop's. `turns`: the port
+    that each dial string's turn was given to last.
     """
 
     def __init__(self) -> None:
-        self.recalled: set[int] = set()
+        self.recalled: dict[int, str] = {}
+        self.turns: dict[str, int] = {}
+        self.quotas: dict[int, SimQuota] = {}  # by the SIM: what it was last claimed for
+        self.faults = QuarantineBook()
+        self._served: dict[str, int] = {}  # source: when it was last served, as a running number
         self._lanes: dict[int, Lane] | None = None
         self._ids: dict[str, int] = {}
         self._heads: dict[int, _Head] = {}
@@ -87,6 +95,25 @@ class LaneBook:
     def forget(self) -> None:
         self._lanes = None
         self._heads.clear()
+        self.faults.forget()
+
+    def recall(self, message_id: int, because: str) -> None:
+        """A message that a channel has in its hands must not be written any more."""
+        self.recalled[message_id] = because
+
+    def stale(self, lane_id: int) -> None:
+        """The order of the lane was changed: its head is read again."""
+        if self._lanes is not None and lane_id in self._lanes:
+            self._heads.pop(lane_id, None)
+            self._filled[lane_id] = self._lanes[lane_id]
+
+    def served(self, lane: Lane) -> None:
+        """A message of the lane was taken: other sources of the same priority come first now."""
+        self._served[lane.source] = 1 + max(self._served.values(), default=0)
+
+    def last_served(self, lane: Lane) -> int:
+        """The larger, the later its source was served."""
+        return self._served.get(lane.source, 0)
 
     def filled(self, tx: Tx) -> list[Lane]:
         """The lanes that may have a candidate: a claim costs nothing for all those that ran empty."""
@@ -155,6 +182,9 @@ class LaneBook:
             tx.flush()
             self._lanes = {row[0]: Lane(*row) for row in tx.all(ALL_LANES, {})}
             self._filled = dict(self._lanes)
+            turns = load_turns(tx)
+            self.turns.clear()  # the same object: the event loop looks at it
+            self.turns.update(turns)
             self._ids = {
                 _key(lane.source, lane.target, lane.channel, lane.sim_id, lane.avoid_sim_id, lane.zone): lane.id
                 for lane in self._lanes.values()

@@ -32,12 +32,13 @@ class Command(StrEnum):
     GIVEN_UP = "given up"  # another segment of the message has failed for good
     DOUBT = "in doubt"  # handed over, and nobody knows
     LATE_RESULT = "late result"  # +CMGS after its command had been given up
+    SAID_SENT = "said to be sent"  # an operator's word
     RESEND = "resend"  # policy `resend`
     ABANDON = "abandoned"  # policy `fail`, nothing heard in time
     NO_REPORT = "no report"
     REPORTED_DELIVERED = "report: delivered"
     REPORTED_UNDELIVERED = "report: undelivered"
-    REQUEUE = "requeued"  # operator only; from ABANDONED a possible double
+    REQUEUE = "requeued"  # operator only; from IN_DOUBT and ABANDONED a possible double
 
 
 MOVES: dict[tuple[S, Command], S] = {
@@ -64,7 +65,9 @@ MOVES: dict[tuple[S, Command], S] = {
     (S.IN_DOUBT, Command.LATE_RESULT): S.SUBMITTED,
     (S.IN_DOUBT, Command.REPORTED_DELIVERED): S.DELIVERED,
     (S.IN_DOUBT, Command.REPORTED_UNDELIVERED): S.UNDELIVERED,
+    (S.IN_DOUBT, Command.SAID_SENT): S.SUBMITTED,
     (S.IN_DOUBT, Command.RESEND): S.QUEUED,
+    (S.IN_DOUBT, Command.REQUEUE): S.QUEUED,
     (S.IN_DOUBT, Command.ABANDON): S.ABANDONED,
     (S.SUBMITTED, Command.REPORTED_DELIVERED): S.DELIVERED,
     (S.SUBMITTED, Command.REPORTED_UNDELIVERED): S.UNDELIVERED,

@@ -34,7 +34,8 @@ def migrate(database: Database) -> None:
             _upgrade(connection)
     except SQLAlchemyError as error:
         where = database.url.render_as_string(hide_password=True)
-        raise SpoolError(f"cannot prepare the spool {where}: {getattr(error, 'orig', None) or error}") from error
+        reason = database.reason(getattr(error, "orig", None) or error)
+        raise SpoolError(f"cannot prepare the spool {where}: {reason}") from error
     finally:
         engine.dispose()
 

@@ -181,7 +181,21 @@ MESSAGE_FOR_FOLD = Statement(
         _m.channel,
         _m.zone,
         _m.held,
+        _m.wish,
     ).where(_m.id == bindparam("message_id"))
+)
+
+WISH_CANCEL, WISH_HOLD = "cancel", "hold"
+"""Values of messages.wish: what an operator asked for while a channel had the message in its hands, or while it was in
+doubt. `refold` grants it as soon as nothing of it is in hand; it lasts until nothing is in doubt either."""
+
+OPERATOR = "operator"  # value of messages.held
+
+ASKED = Statement(
+    select(schema.events.c.actor, schema.events.c.detail)
+    .where(schema.events.c.message_id == bindparam("message_id"), schema.events.c.event == bindparam("event"))
+    .order_by(schema.events.c.id.desc())
+    .limit(schema.sqltext(1))
 )
 
 FOLD = Statement(
@@ -205,6 +219,7 @@ FOLD = Statement(
             "avoid_sim_id",
             "waits_for",
             "held",
+            "wish",
         )
     )
 )
@@ -266,8 +281,12 @@ def refold(
         :13
     ]
     finished_at, old_reason, old_lane, old_delivery = row[13:17]
-    zone, old_held = row[21:]
-    states = [segment.state for segment in segments_of(tx, message_id)]
+    zone, old_held, wish = row[21:]
+    segments = segments_of(tx, message_id)
+    states = [segment.state for segment in segments]
+    if wish and S.SUBMITTING not in states:
+        states, reason = _grant(tx, segments, wish, reason, now)
+        held = OPERATOR if wish == WISH_HOLD else held
     state = fold(states, Admission(admission))
     in_hand = S.SUBMITTING in states
     is_touched = touched(states)
@@ -306,6 +325,7 @@ def refold(
             "v_avoid_sim_id": avoid,
             "v_waits_for": None,
             "v_held": keeper,
+            "v_wish": wish if in_hand or S.IN_DOUBT in states else "",
         },
     )
     if new_queue == schema.DUE and (queue != schema.DUE or lane.id != old_lane):
@@ -319,6 +339,26 @@ def refold(
         data = {"state": state.value, "delivery": delivery.value, "reason": said, "segments": len(states)}
         _tell(tx, message_id, MessageState(was), state, Delivery(old_delivery), delivery, data, *row[17:21])
     return state
+
+
+def _grant(tx: Tx, segments: list[SegmentRow], wish: str, reason: str | None, now: int) -> tuple[list[S], str | None]:
+    """Cancel or hold what is left of a message that was in a channel's hands when an operator asked for it.
+
+    Returns the states as they are now, and what to say about the message.
+    """
+    tx.flush()
+    asked = tx.one(ASKED, {"message_id": segments[0].message_id, "event": f"{wish} asked"})
+    actor, detail = ("", "") if asked is None else asked
+    command = Command.HOLD if wish == WISH_HOLD else Command.CANCEL
+    states = []
+    for segment in segments:
+        state: S | None = segment.state
+        if state is S.QUEUED or (state is S.HELD and command is Command.CANCEL):
+            state = move(tx, segment, command, now, actor=actor, detail=detail)
+            reason = f"{command.value} by {actor}{f': {detail}' if detail else ''}"
+        assert state is not None
+        states.append(state)
+    return states, reason
 
 
 def _tell(

@@ -329,7 +329,7 @@ def _block_queued(tx: Tx, book: LaneBook, said: Said, owner: Owner, now: int) ->
         blocked += 1
         in_hand += int(in_hand_of is not None)
         if in_hand_of == owner.instance:
-            book.recalled.add(message_id)
+            book.recall(message_id, "its number has opted out")
             tx.notices.recalled = True
     return blocked, in_hand
 

@@ -7,12 +7,12 @@ daemon has open. Every method raises SpoolError if the spool cannot be read (not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import Select, and_, func, select
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,6 +23,7 @@ from gatewayd.model import Admission, Delivery, InDoubtPolicy, MessageClass, Mes
 from gatewayd.spool import backlog, schema
 from gatewayd.spool.backlog import Backlog
 from gatewayd.spool.engine import Database, SqliteDatabase
+from gatewayd.spool.lanes import Lane
 
 T = TypeVar("T")
 
@@ -41,7 +42,9 @@ _r = schema.status_reports.c
 
 @dataclass(frozen=True, slots=True)
 class MessageView:
-    """A message's row. `queue` is one of the values in `schema`; `held_by` is the instance that has it in flight."""
+    """A message's row. `queue` is one of the values in `schema`; `held_by` is the instance that has it in flight, `held`
+    who keeps it back, `wish` what is to be done as soon as it is in no hands.
+    """
 
     id: int
     state: MessageState
@@ -78,6 +81,17 @@ class MessageView:
     accepted_at: int
     updated_at: int
     finished_at: int | None
+    route: str = ""
+    zone: str = ""
+    held: str = ""
+    wish: str = ""
+    text_dropped_at: int | None = None
+
+    @property
+    def lane(self) -> Lane:
+        """The queue it stands in."""
+        sim_id, avoid = (self.sim_id or 0, 0) if self.touched else (0, self.avoid_sim_id)
+        return Lane(self.lane_id, self.source, self.target, self.pin_channel, sim_id, avoid, self.zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +124,7 @@ class AttemptView:
     started_at: int | None
     finished_at: int | None
     outcome: str | None
-    retry: str | None
+    failure: str | None
     code: str
     detail: str
     tp_mr: int | None
@@ -211,14 +225,15 @@ _MESSAGE = (
     _m.to_number.label("to"), _m.text, _m.alphabet, _m.segments, _m.priority, _m.queue, _m.due_at, _m.waits_for,
     _m.lane_id, _m.report, _m.in_doubt, _m.not_before, _m.expires_at, _m.sim_id, _m.avoid_sim_id, _m.channel,
     _m.pin_channel, _m.owner.label("held_by"), _m.touched, _m.source, _m.target, _m.campaign, _m.agent, _m.client_ref,
-    _m.api_key.label("caller"), _m.reason, _m.accepted_at, _m.updated_at, _m.finished_at, _m.position,
+    _m.api_key.label("caller"), _m.reason, _m.accepted_at, _m.updated_at, _m.finished_at, _m.position, _m.route,
+    _m.zone, _m.held, _m.wish, _m.text_dropped_at,
 )  # fmt: skip
 _SEGMENT = (
     _s.seq, _s.state, _s.tries, _s.attempt, _s.sim_id, _s.channel, _s.tp_mr, _s.submitted_at, _s.deadline_at,
     _s.tp_status, _s.reported_at, _s.code,
 )  # fmt: skip
 _ATTEMPT = (
-    _a.seq, _a.number, _a.channel, _a.sim_id, _a.intent_at, _a.started_at, _a.finished_at, _a.outcome, _a.retry,
+    _a.seq, _a.number, _a.channel, _a.sim_id, _a.intent_at, _a.started_at, _a.finished_at, _a.outcome, _a.failure,
     _a.code, _a.detail, _a.tp_mr,
 )  # fmt: skip
 _EVENT = (
@@ -282,26 +297,6 @@ class Reader:
         return MessageDetail(
             message, segments, attempts[-HISTORY:], events[-HISTORY:], reports[-HISTORY:], sim, ahead, cut
         )
-
-    async def messages(
-        self,
-        *,
-        after: int | None = None,
-        limit: int = 100,
-        state: MessageState | None = None,
-        client_ref: str | None = None,
-        descending: bool = False,
-    ) -> list[MessageView]:
-        """Up to `limit` messages in order of their ids, those that follow `after` in that order."""
-        statement = select(*_MESSAGE).order_by(_m.id.desc() if descending else _m.id).limit(min(limit, MAX_PAGE + 1))
-        if after is not None:
-            statement = statement.where(_m.id < after if descending else _m.id > after)
-        if state is not None:
-            statement = statement.where(_m.state == schema.sqltext(state.value))
-        if client_ref is not None:
-            statement = statement.where(_m.client_ref == client_ref)
-        async with self.snapshot() as connection:
-            return list(await _all(connection, statement, _message))
 
     async def counts(self, *, fresh: bool = False) -> Counts:
         """Messages by state, and the depth of each queue.
@@ -453,6 +448,14 @@ async def _all(connection: AsyncConnection, statement: Select[Any], make: Callab
     return tuple(make(row) for row in (await connection.execute(statement)).mappings())
 
 
+async def read_messages(connection: AsyncConnection, ids: Sequence[int]) -> tuple[MessageView, ...]:
+    """The messages with these ids, in this order."""
+    if not ids:
+        return ()
+    found = {view.id: view for view in await _all(connection, select(*_MESSAGE).where(_m.id.in_(ids)), _message)}
+    return tuple(found[each] for each in ids if each in found)
+
+
 async def _last(
     connection: AsyncConnection, newest_first: Select[Any], make: Callable[[RowMapping], T]
 ) -> tuple[T, ...]:
@@ -468,18 +471,20 @@ async def _sim(connection: AsyncConnection, sim_id: int | None) -> SimView | Non
 
 
 async def _ahead(connection: AsyncConnection, message: MessageView, position: int) -> int:
-    """How many claimable messages of the same lane come first."""
-    page = (
-        select(_m.id)
-        .where(
-            _m.lane_id == message.lane_id,
-            _m.queue == schema.sqltext(schema.DUE),
-            or_(_m.priority > message.priority, and_(_m.priority == message.priority, _m.position < position)),
+    """How many claimable messages of the same lane come first.
+
+    In two ranges of the index for claims: asked for both at once, it is read to its end for a message near its front.
+    """
+    ahead = 0
+    for first in (_m.priority > message.priority, and_(_m.priority == message.priority, _m.position < position)):
+        page = (
+            select(_m.id)
+            .where(_m.lane_id == message.lane_id, _m.queue == schema.sqltext(schema.DUE), first)
+            .limit(AHEAD_LIMIT - ahead)
+            .subquery()
         )
-        .limit(AHEAD_LIMIT)
-        .subquery()
-    )
-    return (await connection.execute(select(func.count()).select_from(page))).scalar_one()
+        ahead += (await connection.execute(select(func.count()).select_from(page))).scalar_one()
+    return ahead
 
 
 def _message(row: RowMapping) -> MessageView:

@@ -192,12 +192,17 @@ def _find(tx: Tx, report: NewReport, key: Params) -> Candidate | None:
     return found
 
 
+def _came_since(started_at: int, now: int) -> int:
+    """How early a report of what was started then can have come, also where the clock was set back in between."""
+    return min(started_at, now) - CLOCK_SLACK_MS
+
+
 def adopt(
     tx: Tx, message_id: int, seq: int, to: str, sim_id: int, tp_mr: int | None, started_at: int, now: int
 ) -> None:
     """Apply the reports that came before their segment's receipt. The caller refolds the message."""
     if tp_mr is not None:
-        key = {"sim_id": sim_id, "tp_mr": tp_mr, "since": started_at - CLOCK_SLACK_MS}
+        key = {"sim_id": sim_id, "tp_mr": tp_mr, "since": _came_since(started_at, now)}
         _take_over(tx, tx.all(WAITING_REPORTS, key), message_id, seq, to, now)
 
 
@@ -205,7 +210,7 @@ def adopt_doubtful(
     tx: Tx, message_id: int, seq: int, to: str, sim_id: int, expected: int | None, started_at: int, now: int
 ) -> None:
     """The same for a segment in doubt: all reports about it have one TP-MR, the likeliest that any has."""
-    rows = tx.all(ALL_WAITING_REPORTS, {"sim_id": sim_id, "since": started_at - CLOCK_SLACK_MS})
+    rows = tx.all(ALL_WAITING_REPORTS, {"sim_id": sim_id, "since": _came_since(started_at, now)})
     references = {row[1] for row in rows if same_number(to, row[2]) and may_have(expected, row[1])}
     if references:
         likeliest = min(references, key=lambda tp_mr: 0 if expected is None else (tp_mr - expected) % 256)

@@ -1,4 +1,6 @@
-"""What is forgotten by age, a bounded step at a time: used Idempotency-Keys, deliveries that ended, events told."""
+"""What is forgotten by age, a bounded step at a time: used Idempotency-Keys, deliveries that ended, events told, and
+what guards and quotas remember. Messages, and what came in, are kept by the configuration's rules: prune.py.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,9 @@ from gatewayd.spool.writer import STEP, Tx
 KEY_LIFE_MS = 7 * 86_400_000  # of an Idempotency-Key
 TOLD_LIFE_MS = 7 * 86_400_000  # of an event, once everybody was told
 DEAD_LIFE_MS = 30 * 86_400_000  # of a delivery that was given up, during which it can be replayed
+TEXT_LIFE_MS = 7 * 86_400_000  # of what the guard against repeated texts remembers: its longest window
+FAULT_LIFE_MS = 30 * 86_400_000  # of a number that failed, after its last failure
+RECIPIENT_LIFE_MS = 62 * 86_400_000  # of a SIM's recipient, after the beginning of its month: two months
 SWEEP_ROWS = 2000  # events looked at in one transaction
 SWEEP_REST_MS = 600_000  # between two walks through the old events
 
@@ -38,6 +43,25 @@ _told = (
     .limit(schema.sqltext(STEP))
 )
 OLD_DELIVERIES = Statement(delete(schema.deliveries).where(_d.id.in_(_told)))
+_t = schema.recent_texts.c
+_t_old = select(_t.digest).where(_t.at < bindparam("before")).order_by(_t.at).limit(schema.sqltext(STEP))
+OLD_TEXTS = Statement(delete(schema.recent_texts).where(_t.digest.in_(_t_old)))
+_f = schema.number_faults.c
+_f_old = (
+    select(_f.number)
+    .where(_f.last_at < bindparam("before"), or_(_f.until.is_(None), _f.until < bindparam("now")))
+    .order_by(_f.last_at)
+    .limit(schema.sqltext(STEP))
+)
+OLD_FAULTS = Statement(delete(schema.number_faults).where(_f.number.in_(_f_old)))
+_p = schema.sim_recipients.c
+_p_old = (
+    select(_p.sim_id, _p.number)
+    .where(_p.month_start < bindparam("before"))
+    .order_by(_p.month_start)
+    .limit(schema.sqltext(STEP))
+)
+OLD_RECIPIENTS = Statement(delete(schema.sim_recipients).where(tuple_(_p.sim_id, _p.number).in_(_p_old)))
 _e = schema.outbox.c
 EVENTS_FROM = Statement(
     select(_e.id, _e.at).where(_e.id > bindparam("after")).order_by(_e.id).limit(schema.sqltext(SWEEP_ROWS))
@@ -63,7 +87,10 @@ def forget(tx: Tx, sweep: Sweep, now: int) -> bool:
     """Forget a step of what is old enough; whether there is more."""
     keys = tx.run(OLD_KEYS, {"before": now - KEY_LIFE_MS})
     ended = tx.run(OLD_DELIVERIES, {"before": now - TOLD_LIFE_MS, "dead_before": now - DEAD_LIFE_MS})
-    return _sweep(tx, sweep, now) or max(keys, ended) == STEP
+    texts = tx.run(OLD_TEXTS, {"before": now - TEXT_LIFE_MS})
+    faults = tx.run(OLD_FAULTS, {"before": now - FAULT_LIFE_MS, "now": now})
+    recipients = tx.run(OLD_RECIPIENTS, {"before": now - RECIPIENT_LIFE_MS})
+    return _sweep(tx, sweep, now) or max(keys, ended, texts, faults, recipients) == STEP
 
 
 def _sweep(tx: Tx, sweep: Sweep, now: int) -> bool:

@@ -45,10 +45,14 @@ after another message to the same number (`waits_for`), until due_at at the late
 PUT_OFF = text(f"queue IN ({LATER}, {BEHIND})")
 """What becomes due by itself; in the statements as in the index that serves them."""
 
-OPEN = text("state = 1")
-"""Messages of which something may still be sent (TO PROCESS)."""
+OPEN = text("state + 0 = 1")
+"""Messages of which something may still be sent (TO PROCESS), in the statements as in the indexes that serve them. The
+sum keeps SQLite from taking ix_messages_state for them, which would read every message that waits."""
 
-PINNED = text("state = 1 AND pin_channel <> ''")
+PINNED = text("state + 0 = 1 AND pin_channel <> ''")
+
+DOUBTFUL = text("state IN ('IN_DOUBT', 'ABANDONED')")
+"""Segments of which nobody knows whether they were sent."""
 
 settings = Table(
     "settings",
@@ -247,6 +251,7 @@ number_faults = Table(  # numbers that fail everywhere
     Column("first_at", Ms, nullable=False),
     Column("last_at", Ms, nullable=False),
     Column("until", Ms),  # quarantine; NULL: not yet
+    Column("probe", BigInteger),  # the message that is tried after it; the others wait for its outcome
     Index("ix_number_faults_last", "last_at"),
     sqlite_with_rowid=False,
 )
@@ -309,6 +314,7 @@ segments = Table(
           postgresql_where=text("tp_mr IS NULL AND submitted_at IS NOT NULL")),
     Index("ix_segments_deadline", "deadline_at", sqlite_where=text("deadline_at IS NOT NULL"),
           postgresql_where=text("deadline_at IS NOT NULL")),
+    Index("ix_segments_doubtful", "message_id", sqlite_where=DOUBTFUL, postgresql_where=DOUBTFUL),
     sqlite_with_rowid=False,
 )  # fmt: skip
 
@@ -326,7 +332,7 @@ attempts = Table(
     Column("started_at", Ms),  # first byte of AT+CMGS; NULL: nothing was written
     Column("finished_at", Ms),
     Column("outcome", Text),  # sent | not_sent | in_doubt; NULL: in flight
-    Column("retry", Text),
+    Column("failure", Text),  # its class (model.FailureClass); NULL: sent, withdrawn or in flight
     Column("code", Text, nullable=False, server_default=""),
     Column("detail", Text, nullable=False, server_default=""),
     Column("tp_mr", SmallInteger),
@@ -450,6 +456,7 @@ inbound_messages = Table(
     Column("intent", Text, nullable=False, server_default=""),  # opt_out | opt_in | help | none; "": not judged
     Column("tier", Text, nullable=False, server_default=""),
     Column("rule", Text, nullable=False, server_default=""),
+    Column("text_dropped_at", Ms),  # when `text` and `data` were forgotten, before the record
     Index("ix_inbound_messages_number", "number", "id"),
 )
 

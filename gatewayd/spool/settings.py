@@ -11,6 +11,12 @@ from gatewayd.spool.writer import Tx
 SPOOL_ID = "spool_id"
 """Name of the setting that tells this spool from all others."""
 
+BACKUP = "backup"
+"""Name of the setting that a backup has and its spool has not: JSON that says when it was made, and of whom."""
+
+PAUSED = "paused"
+"""Name of the switch of `gatewayd pause --all`; its value says who and why, "" is not paused."""
+
 SETTING = Statement(select(schema.settings.c.value).where(schema.settings.c.name == bindparam("name")))
 SET = Statement(
     update(schema.settings).where(schema.settings.c.name == bindparam("b_name")).values(value=bindparam("v_value"))

@@ -90,6 +90,8 @@ def see_sim(tx: Tx, channel: str, identity: SimIdentity, number: str, now: int, 
     paired = tx.one(CHANNEL, {"name": channel})
     if paired is None:
         tx.run(NEW_CHANNEL, {"name": channel, "sim_id": sim_id, "paired_at": now, "seen_sim_id": None})
+    elif paired[0] is None:  # paused or drained before any SIM was seen in it
+        tx.run(PAIR, {"b_name": channel, "v_sim_id": sim_id, "v_at": now, "v_seen": None})
     elif paired[0] != sim_id:
         tx.run(SEEN_OTHER, {"b_name": channel, "v_seen": sim_id})
         return Pairing(sim_id, True, _identity(tx, paired[0]))

@@ -10,12 +10,15 @@ from sqlalchemy import bindparam, func, null, select, update
 
 from gatewayd.model import InDoubtPolicy, Outcome
 from gatewayd.model import SegmentState as S
-from gatewayd.spool import inbound, retention, schema
+from gatewayd.spool import inbound, quota, reports, restored, retention, schema
 from gatewayd.spool.engine import Statement, set_to
 from gatewayd.spool.lanes import LaneBook
 from gatewayd.spool.lifecycle import Command
-from gatewayd.spool.moves import Owner, event, move, refold, segments_of, set_aside
+from gatewayd.spool.moves import WISH_CANCEL, Owner, event, move, refold, segments_of, set_aside
+from gatewayd.spool.queue_actions import end_rest
+from gatewayd.spool.quota import SimQuota
 from gatewayd.spool.settings import NEW_SETTING, SPOOL_ID, setting
+from gatewayd.spool.witness import Known, look
 from gatewayd.spool.work import Claim, Line, Rules, finish_attempt, into_doubt
 from gatewayd.spool.writer import STEP, Tx
 
@@ -24,7 +27,6 @@ _s = schema.segments.c
 _a = schema.attempts.c
 _busy = schema.messages.alias("b")
 
-EPOCH = Statement(select(schema.instances.c.epoch).where(schema.instances.c.id == bindparam("id")))
 NEW_INSTANCE = Statement(
     schema.instances.insert(), columns=["id", "epoch", "started_at", "stopped_at", "pid", "version"]
 )
@@ -41,6 +43,7 @@ STOPPED = Statement(
 BUSY_OF = Statement(
     select(_m.id, _m.in_doubt).where(_m.busy == schema.sqltext(1), _m.owner == bindparam("owner")),
 )
+BUSY_OF_ALL = Statement(select(_m.id, _m.in_doubt).where(_m.busy == schema.sqltext(1), _m.owner.is_not(None)))
 IN_HAND = Statement(
     select(_s.seq, _s.sim_id, _s.channel, _s.attempt, _a.intent_at)
     .join_from(
@@ -105,27 +108,44 @@ EXPIRED = Statement(
 NEXT_EXPIRY = Statement(
     select(func.min(_m.expires_at)).where(_m.expires_at.is_not(None), _m.queue > schema.sqltext(schema.OUT))
 )
-POLICY_OF = Statement(select(_m.in_doubt).where(_m.id == bindparam("id")))
+POLICY_OF = Statement(select(_m.in_doubt, _m.wish).where(_m.id == bindparam("id")))
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
     """What a start found: the epoch it opened, and the segments that the last run had in hands.
 
-    `spool_id` tells this spool from all others (8 hex digits): event ids are made of it.
+    `spool_id` tells this spool from all others (8 hex digits): event ids are made of it. `restored`: why it is not the
+    newest of its kind, "" if it is (see restored.py).
     """
 
     epoch: int
     spool_id: str
     in_doubt: tuple[tuple[int, int], ...]
+    restored: str = ""
 
 
-def open_epoch(tx: Tx, book: LaneBook, instance: str, pid: int, version: str, now: int, rules: Rules) -> Recovery:
-    """Begin a new epoch of this instance: what the last one had in its hands is in doubt. Touches only one's own."""
-    row = tx.one(EPOCH, {"id": instance})
-    epoch = 1 if row is None else row[0] + 1
+def open_epoch(
+    tx: Tx,
+    book: LaneBook,
+    instance: str,
+    pid: int,
+    version: str,
+    now: int,
+    rules: Rules,
+    witness: Known | None = None,
+) -> Recovery:
+    """Begin a new epoch of this instance: what the last one had in its hands is in doubt. Touches only one's own.
+
+    Of a spool that was restored, or that its `witness` knows to be older, all that was in anybody's hands is in doubt.
+    """
+    here = look(tx, instance, now)
+    reason = restored.why(tx, here, witness)
+    epoch = here.epoch + 1
+    if witness is not None and (witness.spool_id, witness.instance) == (here.spool_id, instance):
+        epoch = max(epoch, witness.epoch + 1)
     values = {"epoch": epoch, "started_at": now, "stopped_at": None, "pid": pid, "version": version}
-    if row is None:
+    if here.epoch == 0:
         tx.run(NEW_INSTANCE, {"id": instance, **values})
     else:
         tx.run(NEXT_EPOCH, {"b_id": instance, **{"v_" + name: value for name, value in values.items()}})
@@ -133,7 +153,7 @@ def open_epoch(tx: Tx, book: LaneBook, instance: str, pid: int, version: str, no
     newest = tx.one(NEWEST_EVENT, {})
     if newest is not None and newest[0] > now:
         clock_went_back(tx, now)
-    in_hand = _in_hand(tx, instance)
+    in_hand = _in_hand(tx, None if reason else instance)
     for held in in_hand:
         tx.guard(
             partial(_doubt_in_hand, tx, book, held, now, owner, rules),
@@ -145,7 +165,9 @@ def open_epoch(tx: Tx, book: LaneBook, instance: str, pid: int, version: str, no
     if spool_id is None:
         spool_id = secrets.token_hex(4)
         tx.run(NEW_SETTING, {"name": SPOOL_ID, "value": spool_id})
-    return Recovery(epoch, spool_id, tuple((held.message_id, held.seq) for held in in_hand))
+    if reason:
+        restored.begin(tx, reason, here, witness, now)
+    return Recovery(epoch, spool_id, tuple((held.message_id, held.seq) for held in in_hand), reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +182,14 @@ class _InHand:
     intent_at: int
 
 
-def _in_hand(tx: Tx, instance: str) -> list[_InHand]:
-    """What this instance's channels have in their hands. Two steps, so that no engine reads all segments for it."""
+def _in_hand(tx: Tx, instance: str | None) -> list[_InHand]:
+    """What the instance's channels have in their hands (None: anybody's). Two steps, so that no engine reads all
+    segments for it.
+    """
+    busy = tx.all(BUSY_OF_ALL, {}) if instance is None else tx.all(BUSY_OF, {"owner": instance})
     return [
         _InHand(message_id, policy, seq, Line(channel, sim_id), attempt, intent_at)
-        for message_id, policy in tx.all(BUSY_OF, {"owner": instance})
+        for message_id, policy in busy
         for seq, sim_id, channel, attempt, intent_at in tx.all(IN_HAND, {"message_id": message_id})
     ]
 
@@ -202,6 +227,10 @@ def give_back(tx: Tx, book: LaneBook, line: Line, holds: Claim | None, owner: Ow
         message_id, seq = held.message_id, held.seq
         if held.line.channel == line.channel and (message_id, seq, held.attempt) != kept:
             finish_attempt(tx, message_id, seq, held.attempt, Outcome.NOT_SENT, finished_at=now, detail=detail)
+            to = tx.one(reports.RECIPIENT, {"id": message_id})
+            if to is not None:
+                sim_quota = book.quotas.get(held.line.sim_id, SimQuota())
+                quota.give_back(tx, held.line.sim_id, sim_quota, to[0], held.intent_at)
             segment = segments_of(tx, message_id)[seq - 1]
             move(tx, segment, Command.NOT_SENT, now, channel=line.channel, detail=detail)
             refold(tx, book, message_id, now, owner, due_at=now)
@@ -276,14 +305,13 @@ def _pass_deadline(tx: Tx, book: LaneBook, message_id: int, seq: int, now: int, 
         return
     row = tx.one(POLICY_OF, {"id": segment.message_id})
     policy = InDoubtPolicy(row[0]) if row is not None else InDoubtPolicy.FAIL
-    if policy is InDoubtPolicy.RESEND and segment.tries < rules.retry.attempts:
+    cancelled = row is not None and row[1] == WISH_CANCEL  # then its policy sends nothing again
+    if policy is InDoubtPolicy.RESEND and segment.tries < rules.retry.attempts and not cancelled:
         move(tx, segment, Command.RESEND, now, values={**cleared, "submitted_at": None},
              detail="policy resend: it may arrive twice")  # fmt: skip
         refold(tx, book, segment.message_id, now, owner, due_at=now, reason="sent again by its policy")
         return
     said = "neither a late result nor a status report came; it may or may not have been sent"
     move(tx, segment, Command.ABANDON, now, values=cleared, detail=said)
-    for other in segments:
-        if other.state is S.QUEUED:
-            move(tx, other, Command.GIVEN_UP, now, detail=f"segment {segment.seq} was given up in doubt")
+    end_rest(tx, segments, f"segment {segment.seq} was given up in doubt", now)
     refold(tx, book, segment.message_id, now, owner, reason=said)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from sqlalchemy import bindparam, delete, select, update
 
 from gatewayd.errors import EncodeError
-from gatewayd.model import InDoubtPolicy, Message, MessageClass, Outcome, Retry, Segment
+from gatewayd.model import FailureClass, InDoubtPolicy, Message, MessageClass, Outcome, Segment
 from gatewayd.model import SegmentState as S
-from gatewayd.spool import optouts, reports, schema
+from gatewayd.spool import optouts, quarantine, quota, reports, schema, senders, turns
 from gatewayd.spool.accept import add_segment
 from gatewayd.spool.engine import Statement, set_to
 from gatewayd.spool.lanes import Lane, LaneBook
 from gatewayd.spool.lifecycle import Command
 from gatewayd.spool.moves import Owner, SegmentRow, event, move, refold, segments_of, set_aside
+from gatewayd.spool.quarantine import QuarantinePolicy
+from gatewayd.spool.quota import QuotaLeft, SimQuota, Spent
 from gatewayd.spool.retry import Action, RetryPolicy, decide
 from gatewayd.spool.writer import Tx
 
+PREFER = "prefer:"  # begins a target that a SIM goes before: prefer:ID:TARGET
+SHORT = frozenset({"minute", "hour"})  # periods of a quota for which a message waits at its place
 MAX_CANDIDATES = 100  # looked at in one transaction, so that it stays short whatever lies at the heads
 
 
@@ -31,12 +35,28 @@ class Line:
     sim_id: int
 
 
-@dataclass(frozen=True, slots=True)
+def _never(lane: Lane) -> None:
+    return None
+
+
+@dataclass(slots=True)
 class Want:
-    """What a channel may take. `serves` decides lane by lane; `plan` is the channel's, both pure."""
+    """What a channel may take. `serves` decides lane by lane; `plan` is the channel's.
+
+    `urgent` lanes go before all others. `sticky`: later messages to a number are to come from the same SIM.
+    `closes_at`: when the validity given to the network has to end (epoch ms), if it has to. `turn`: for a lane with a
+    dial string the turn's key, this channel's port, and whom it passes over. `took` is told of a lane of which a
+    message is begun. All are called in the writer's thread, and must not wait.
+    """
 
     serves: Callable[[Lane], bool]
     plan: Callable[[Message], list[Segment]]
+    quota: SimQuota = field(default_factory=SimQuota)
+    urgent: Callable[[Lane], bool] = lambda lane: False
+    sticky: Callable[[Lane], bool] = lambda lane: False
+    closes_at: Callable[[Lane], int | None] = _never
+    turn: Callable[[Lane], tuple[str, int, Sequence[str]] | None] = _never
+    took: Callable[[Lane], None] = _never
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +72,9 @@ class Claim:
     attempt: int
     in_doubt: InDoubtPolicy
     expires_at: int | None
+    lane: Lane
+    begins: bool = True  # nothing of the message was handed over before
+    intent_at: int = 0
     pinned: bool = False  # the submitter named the channel
     refused_before: bool = False  # by another SIM, which sent it elsewhere
 
@@ -65,7 +88,9 @@ class Result:
     """What became of a claim. `ref`: TP-MR; `started_at`: first byte of AT+CMGS, None if nothing was written.
 
     `withdrawn`: not sent because we ourselves called it back (pause, shutdown): it goes back uncounted. `alternatives`:
-    there are other channels it might go to. `lost`: the channel was lost with it.
+    there are other channels it might go to. `lost`: the channel was lost with it. `stopped_ms`: for how long the
+    channel is stopped because the same fails for other numbers too (0: it is not). `sticky`: later messages to the
+    number are to come from the same SIM.
     """
 
     claim: Claim
@@ -73,20 +98,28 @@ class Result:
     started_at: int | None
     finished_at: int
     ref: int | None = None
-    retry: Retry = Retry.LATER
+    failure: FailureClass = FailureClass.UNKNOWN
     code: str = ""
     detail: str = ""
     withdrawn: bool = False
     alternatives: bool = False
     lost: bool = False
+    stopped_ms: int = 0
+    sticky: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a channel got. `more`: the search was cut short, so ask again."""
+    """What a channel got. `more`: the search was cut short, so ask again. `spent`: the quota of its SIM that is used
+    up. `spent_for_new`: one that has no room for a message, as for recipients new to the SIM, but may have for others.
+    `left`: what is used of the SIM's limits, where it has any.
+    """
 
     claim: Claim | None
     more: bool = False
+    spent: Spent | None = None
+    spent_for_new: Spent | None = None
+    left: tuple[QuotaLeft, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +129,7 @@ class Rules:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     in_doubt_wait_ms: int = 900_000
     report_wait_ms: int = 49 * 3_600_000
+    quarantine: QuarantinePolicy = field(default_factory=QuarantinePolicy)
 
 
 _m = schema.messages.c
@@ -126,6 +160,7 @@ TAKE = Statement(
         updated_at=bindparam("v_now"), optout_checked_at=bindparam("v_now"),
     )
 )  # fmt: skip
+RETARGET = Statement(update(schema.messages).where(_m.id == bindparam("b_id")).values(set_to("target")))
 SET_SEGMENTS = Statement(
     update(schema.messages).where(_m.id == bindparam("b_id")).values(segments=bindparam("v_segments"))
 )
@@ -142,7 +177,7 @@ ATTEMPT_DONE = Statement(
         _a.number == bindparam("b_number"),
         _a.outcome.is_(None),
     )
-    .values(set_to("started_at", "finished_at", "outcome", "retry", "code", "detail", "tp_mr"))
+    .values(set_to("started_at", "finished_at", "outcome", "failure", "code", "detail", "tp_mr"))
 )
 SIM_USED = Statement(
     update(schema.sims)
@@ -158,47 +193,66 @@ LAST_MR = Statement(select(schema.sims.c.last_tp_mr).where(schema.sims.c.id == b
 def claim(tx: Tx, book: LaneBook, line: Line, want: Want, owner: Owner, now: int, rules: Rules) -> Taken:
     """Take the best eligible message and mark its next segment SUBMITTING.
 
-    What is partly sent from this SIM goes first; then the larger priority, then the earlier entry. The unit is the
-    message: its segments follow one another, and no other message to its number comes between them.
+    What is partly sent from this SIM goes first, then what is urgent; then the larger priority; of one priority the
+    source that was served longest ago; then the earlier entry. The unit is the message: its segments follow one
+    another, and no other message to its number comes between them.
     """
     tx.flush()
+    book.quotas[line.sim_id] = want.quota
+    spent = quota.spent(tx, line.sim_id, want.quota, now)
+    if spent is not None:
+        return Taken(None, spent=spent)
     lanes = [lane for lane in book.filled(tx) if want.serves(lane)]
+    no_room: Spent | None = None
     for _ in range(MAX_CANDIDATES):
-        found = _best(tx, book, lanes)
+        found = _best(tx, book, lanes, want)
         if found is None:
-            return Taken(None)
+            return Taken(None, spent_for_new=no_room)
+        message_id, lane = found
         taken = tx.guard(
-            partial(_try_candidate, tx, book, *found, line, want, owner, now, rules),
-            partial(set_aside, tx, book, found[0], now),
+            partial(_try_candidate, tx, book, message_id, lane, line, want, owner, now, rules),
+            partial(set_aside, tx, book, message_id, now),
         )
-        if taken is not None:
-            return Taken(taken)
-    return Taken(None, more=True)
+        if isinstance(taken, Claim):
+            book.served(lane)
+            left = quota.left(tx, line.sim_id, want.quota, now) if want.quota.limited else ()
+            return Taken(taken, spent_for_new=no_room, left=left)
+        if isinstance(taken, Spent):
+            if taken.period in SHORT:  # for so long the message waits at its place
+                book.stale(lane.id)
+                return Taken(None, spent=taken)
+            no_room = taken
+            if lane.avoid_sim_id == -line.sim_id:  # such messages wait here, and it was not known yet that they must
+                book.stale(lane.id)
+                lanes.remove(lane)
+    return Taken(None, more=True, spent_for_new=no_room)
 
 
-def _best(tx: Tx, book: LaneBook, lanes: Sequence[Lane]) -> tuple[int, int] | None:
+def _best(tx: Tx, book: LaneBook, lanes: Sequence[Lane], want: Want) -> tuple[int, Lane] | None:
     """Take the best candidate from the heads of the lanes: message and lane."""
     best: tuple[int, int, int, int] | None = None
-    best_lane = 0
+    found: tuple[int, Lane] | None = None
     for lane in lanes:
         key = book.first(tx, lane.id)
         if key is None:
             continue
-        rank = (0 if lane.sim_id else 1, *key)
+        first = 0 if lane.sim_id else 1 if want.urgent(lane) else 2
+        rank = (first, key[0], book.last_served(lane), key[1])
         if best is None or rank < best:
-            best, best_lane = rank, lane.id
-    if best is None:
-        return None
-    book.take(best_lane)
-    return best[3], best_lane
+            best, found = rank, (key[2], lane)
+    if found is not None:
+        book.take(found[1].id)
+    return found
 
 
 def _try_candidate(
-    tx: Tx, book: LaneBook, message_id: int, lane_id: int, line: Line, want: Want, owner: Owner, now: int, rules: Rules
-) -> Claim | None:
-    """Check one candidate and mark it; None if it is none (and why it is not is on disk)."""
+    tx: Tx, book: LaneBook, message_id: int, lane: Lane, line: Line, want: Want, owner: Owner, now: int, rules: Rules
+) -> Claim | Spent | None:
+    """Check one candidate and mark it; None if it is none (and why it is not is on disk), Spent if the SIM's quota has
+    no room for it.
+    """
     row = tx.one(CANDIDATE, {"id": message_id})
-    if row is None or row[9] != lane_id:
+    if row is None or row[9] != lane.id:
         return None  # the hint was out of date
     class_, to, text, report, ref, policy, expires_at, planned, is_touched, _, pin, avoid = row
     segments = segments_of(tx, message_id)
@@ -215,7 +269,12 @@ def _try_candidate(
     if any(segment.state is S.BLOCKED for segment in segments):  # START brings back no half of a text
         _end_rest(tx, book, message_id, queued, Command.BLOCK, "an opt-out blocked other parts of it", now, owner)
         return None
-    validity_s = None if expires_at is None else max(1, (expires_at - now) // 1000)
+    if not is_touched and _is_quarantined(tx, book, message_id, to, now, rules):
+        return None
+    if not is_touched and _goes_elsewhere(tx, book, message_id, to, lane, line, want, owner, now):
+        return None
+    ends = [end for end in (expires_at, want.closes_at(lane)) if end is not None]
+    validity_s = max(1, (min(ends) - now) // 1000) if ends else None
     message = Message(message_id, to, text, MessageClass(class_), bool(report), ref, validity_s)
     try:
         plan = want.plan(message)
@@ -233,9 +292,70 @@ def _try_candidate(
         return None
     elif len(plan) != planned:
         queued = _replan(tx, message_id, planned, len(plan), now, line)
-    return _intend(
-        tx, queued[0], plan, message, line, owner, now, InDoubtPolicy(policy), expires_at, bool(pin), bool(avoid)
-    )
+    spent = quota.reserve(tx, line.sim_id, want.quota, to, len(queued), now, begun=bool(is_touched))
+    if spent is not None:
+        if spent.period not in SHORT and lane.avoid_sim_id != -line.sim_id:
+            _leave_to_others(tx, book, message_id, to, lane, line, spent, now, owner)
+        return spent
+    taken = _intend(tx, queued[0], plan, message, lane, line, owner, now, InDoubtPolicy(policy), expires_at)
+    if taken is None:
+        quota.give_back(tx, line.sim_id, want.quota, to, now)
+        return None
+    taken = replace(taken, pinned=bool(pin), refused_before=avoid > 0, begins=not is_touched)
+    if taken.begins:
+        _take_turn(tx, book, taken, want, now)
+        want.took(lane)
+    return taken
+
+
+def _is_quarantined(tx: Tx, book: LaneBook, message_id: int, to: str, now: int, rules: Rules) -> bool:
+    """Put an untouched message off whose number fails wherever it is tried."""
+    found = quarantine.quarantined(tx, book.faults, to, message_id, now, rules.quarantine)
+    if found is None:
+        return False
+    until, reason = found
+    quarantine.put_off(tx, message_id, until, reason, now)
+    return True
+
+
+def _goes_elsewhere(
+    tx: Tx, book: LaneBook, message_id: int, to: str, lane: Lane, line: Line, want: Want, owner: Owner, now: int
+) -> bool:
+    """Give a message for which the sender shall stay the same to the SIM that wrote to its number last."""
+    if lane.sim_id or lane.channel or lane.target.startswith(PREFER) or not want.sticky(lane):
+        return False
+    sim_id = senders.sender(tx, to)
+    if sim_id in {0, line.sim_id}:
+        return False
+    tx.run(RETARGET, {"b_id": message_id, "v_target": f"{PREFER}{sim_id}:{lane.target}"})
+    refold(tx, book, message_id, now, owner)
+    return True
+
+
+def _leave_to_others(
+    tx: Tx, book: LaneBook, message_id: int, to: str, lane: Lane, line: Line, spent: Spent, now: int, owner: Owner
+) -> None:
+    """This SIM has no room for the message: it goes to one that has written to the number this month, or waits where
+    those look that have room.
+    """
+    if spent.period == quota.RECIPIENTS and not lane.channel and not lane.target.startswith(PREFER):
+        for sim_id in book.quotas:
+            if sim_id != line.sim_id and quota.knows(tx, sim_id, to):
+                tx.run(RETARGET, {"b_id": message_id, "v_target": f"{PREFER}{sim_id}:{lane.target}"})
+                break
+    refold(tx, book, message_id, now, owner, avoid_sim_id=-line.sim_id)
+
+
+def _take_turn(tx: Tx, book: LaneBook, claim_: Claim, want: Want, now: int) -> None:
+    """Move the turn of a dial string on to this channel, and tell the next."""
+    turn = want.turn(claim_.lane)
+    if turn is None:
+        return
+    key, port, passed = turn
+    for name in passed:
+        event(tx, claim_.message_id, now, "turn passed over", channel=name, detail="it was busy for too long")
+    turns.move(tx, book.turns, key, port, now)
+    tx.notices.claimable(claim_.lane)
 
 
 def _comes_between(tx: Tx, message_id: int, to: str, segments: int, now: int, rules: Rules) -> bool:
@@ -287,13 +407,12 @@ def _intend(
     row: SegmentRow,
     plan: Sequence[Segment],
     message: Message,
+    lane: Lane,
     line: Line,
     owner: Owner,
     now: int,
     policy: InDoubtPolicy,
     expires_at: int | None,
-    pinned: bool,
-    refused_before: bool,
 ) -> Claim | None:
     number = row.attempt + 1
     values = {"v_owner": owner.instance, "v_epoch": owner.epoch, "v_sim_id": line.sim_id, "v_channel": line.channel}
@@ -329,7 +448,7 @@ def _intend(
             "detail": "",
         },
     )
-    return Claim(plan[row.seq - 1], line, number, policy, expires_at, pinned, refused_before)
+    return Claim(plan[row.seq - 1], line, number, policy, expires_at, lane, intent_at=now)
 
 
 def conclude(tx: Tx, book: LaneBook, result: Result, owner: Owner, now: int, rules: Rules) -> None:
@@ -360,7 +479,7 @@ def _conclude(tx: Tx, book: LaneBook, result: Result, owner: Owner, now: int, ru
         result.outcome,
         started_at=result.started_at,
         finished_at=result.finished_at,
-        retry=result.retry if result.outcome is Outcome.NOT_SENT else None,
+        failure=None if result.outcome is Outcome.SENT or result.withdrawn else result.failure,
         code=result.code,
         detail=result.detail,
         tp_mr=result.ref,
@@ -370,7 +489,10 @@ def _conclude(tx: Tx, book: LaneBook, result: Result, owner: Owner, now: int, ru
     row = rows[seq - 1]
     message = claim_.segment.message
     hit = optouts.blocking(tx, message.to, message.class_)
-    book.recalled.discard(message_id)
+    book.recalled.pop(message_id, None)
+    if result.outcome is Outcome.NOT_SENT:
+        sim_quota = book.quotas.get(line.sim_id, SimQuota())
+        quota.give_back(tx, line.sim_id, sim_quota, claim_.segment.message.to, claim_.intent_at)
     if hit is not None and result.outcome is not Outcome.NOT_SENT:
         optouts.shown_as_written(tx, message_id, seq, hit, now)
     if result.outcome is Outcome.SENT:
@@ -397,7 +519,7 @@ def finish_attempt(
     *,
     finished_at: int,
     started_at: int | None = None,
-    retry: Retry | None = None,
+    failure: FailureClass | None = None,
     code: str = "",
     detail: str = "",
     tp_mr: int | None = None,
@@ -410,7 +532,7 @@ def finish_attempt(
         "v_started_at": started_at,
         "v_finished_at": finished_at,
         "v_outcome": outcome.value,
-        "v_retry": None if retry is None else retry.value,
+        "v_failure": None if failure is None else failure.value,
         "v_code": code,
         "v_detail": detail,
         "v_tp_mr": tp_mr,
@@ -449,6 +571,9 @@ def _sent(
         },
     )
     tx.run(SIM_USED, {"b_id": line.sim_id, "v_mr": result.ref, "v_at": submitted_at})
+    quarantine.cleared(tx, book.faults, message.to, now)
+    if result.sticky:
+        senders.wrote(tx, message.to, line.sim_id, submitted_at)
     if deadline is not None:
         tx.notices.at(deadline)
         reports.adopt(tx, message.id, row.seq, message.to, line.sim_id, result.ref, submitted_at, now)
@@ -521,13 +646,15 @@ def _not_sent(
     movable = all(other.seq == row.seq or other.state is S.QUEUED for other in rows)
     decision = decide(
         rules.retry,
-        result.retry,
+        result.failure,
         row.tries + 1,
         written=result.started_at is not None,
         movable=movable,
         alternatives=result.alternatives,
         refused_before=result.claim.refused_before,
         lost=result.lost,
+        attempts=row.attempt,
+        stopped_ms=result.stopped_ms,
     )
     values = {"tries": row.tries + int(decision.counted), "code": result.code}
     if decision.action is Action.FAIL:
@@ -536,6 +663,9 @@ def _not_sent(
             if other.state is S.QUEUED:
                 move(tx, other, Command.GIVEN_UP, now, detail=f"segment {row.seq} failed for good")
         refold(tx, book, message_id, now, owner, reason=said)
+        if decision.blames_number:
+            to, code, detail = result.claim.segment.message.to, result.code, result.detail
+            quarantine.failed(tx, book.faults, to, message_id, line.sim_id, code, detail, now, rules.quarantine)
         return
     due_at = now + decision.delay_ms
     move(tx, row, Command.NOT_SENT, now, channel=line.channel, detail=said, values=values)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy import Table, insert
 
-from gatewayd import metrics
+from gatewayd import crashpoints, metrics
 from gatewayd.errors import GatewayError, SpoolError
 from gatewayd.msglog import Trouble
 from gatewayd.spool.engine import Connection, Cursor, Database, Params, Row, Statement
@@ -216,6 +216,7 @@ class Writer:
         self._stopped = False
         self._trouble = Trouble(log)
         self.stats = WriterStats()
+        self.reason = ""  # why the last batch that failed did
 
     @property
     def healthy(self) -> bool:
@@ -326,6 +327,7 @@ class Writer:
 
     def _attempt(self, batch: list[_Job[Any]], begun: float) -> Notices:
         """Apply all, commit. What does not fit the time goes to the next batch."""
+        crashpoints.reach("writer.before_begin")
         tx = self._begin()
         for done, job in enumerate(batch):
             if done and time.monotonic() - begun > BATCH_TIME_S:
@@ -356,11 +358,13 @@ class Writer:
         tx.flush()
         if tx.notices.recalled:
             self._let_the_loop_turn()
+        crashpoints.reach("writer.before_commit")
         try:
             tx.control("COMMIT")
         except Exception as error:
             if not self._took_place(tx, error):
                 raise
+        crashpoints.reach("writer.committed")
         if self._trouble.active:
             self._trouble.recovered("the spool takes writes again")
             tx.notices.everything = True
@@ -402,9 +406,10 @@ class Writer:
 
     def _fail(self, batch: list[_Job[Any]], error: BaseException) -> Notices:
         self.stats.failures += 1
-        self._trouble.failed(None, "the spool takes no writes: %s (%d operations refused)", error, len(batch))
+        self.reason = self._database.reason(error)
+        self._trouble.failed(None, "the spool takes no writes: %s (%d operations refused)", self.reason, len(batch))
         for job in batch:
-            job.result, job.error = None, SpoolError(f"the spool takes no writes now: {error}")
+            job.result, job.error = None, SpoolError(f"the spool takes no writes now: {self.reason}")
         if self._database.lost(error):
             self._drop_connection()
         return Notices()
@@ -425,6 +430,7 @@ class Writer:
         finally:
             for job in batch:
                 _resolve(job.future, job.result, job.error)
+            crashpoints.reach("writer.resolved")
 
 
 def _resolve(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

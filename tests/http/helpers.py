@@ -7,7 +7,7 @@ import hashlib
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -21,9 +21,11 @@ from gatewayd.http.context import HttpContext, HttpSettings
 from gatewayd.http.eventhub import EventHub
 from gatewayd.http.server import Server
 from gatewayd.model import ChannelState, ChannelStatus
-from gatewayd.router.control import ChannelView
+from gatewayd.router.clocktrust import ClockTrust
+from gatewayd.router.control import ChannelView, Serving
 from gatewayd.router.submission import SubmissionSettings, Submitter
 from gatewayd.spool.engine import SqliteDatabase, open_database
+from gatewayd.spool.lanes import Lane
 from gatewayd.spool.reader import Reader
 from gatewayd.spool.store import Store
 from gatewayd.spool.work import Rules
@@ -69,9 +71,14 @@ class Operator:
     why: str = ""
     said: list[tuple[str, ...]] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
+    served: list[tuple[str, str]] = field(default_factory=list)
 
     def channels(self) -> list[ChannelView]:
         return self.views
+
+    def serving(self, lane: Lane) -> list[Serving]:
+        self.served.append((lane.source, lane.target))
+        return [Serving("sim1", ""), Serving("sim2", "it is down", 1_800_000_000_000)]
 
     def paused(self) -> str:
         return self.why
@@ -83,6 +90,12 @@ class Operator:
     async def resume(self, actor: str) -> None:
         self.said.append(("resume", actor))
         self.why = ""
+
+    async def set_channel_mode(self, name: str, mode: str, actor: str, reason: str) -> None:
+        index = {view.status.name: number for number, view in enumerate(self.views)}[name]
+        self.said.append(("mode", name, mode, actor, reason))
+        said = f"{mode} by {actor}: {reason}" if mode else ""
+        self.views[index] = replace(self.views[index], mode=mode, mode_reason=said)
 
     async def accept_sim(self, channel: str, actor: str) -> bool:
         self.said.append(("accept", channel, actor))
@@ -192,14 +205,16 @@ async def gateway(
     async with aiohttp.ClientSession() as client:
         context = HttpContext(
             HttpSettings(**{"port": 0, **settings}), submitter, store, reader, operator, lambda: KEYS, clock, "gw1",
-            draining=lambda: running.draining, events=hub,
+            draining=lambda: running.draining, events=hub, trust=ClockTrust(store, clock, require_sync=False),
         )  # fmt: skip
         server = Server(context)
+        context.operations.start()
         running = Gateway(server, context, store, operator, path, client)
         await server.start()
         try:
             yield running
         finally:
+            await context.operations.stop()
             await server.stop()
             await reader.close()
             await store.close()

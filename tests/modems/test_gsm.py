@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.errors import ChannelLost, ChannelParked, SubmitError
-from gatewayd.model import ChannelState, Outcome, Retry, SimIdentity
+from gatewayd.model import ChannelState, FailureClass, Outcome, SimIdentity
 from gatewayd.modems.channel import Received
 from gatewayd.modems.gsm import GsmChannel
 from tests.modems.dialogue import (
@@ -229,7 +229,7 @@ async def test_an_unregistered_channel_becomes_ready_by_a_urc(tmp_path: Path) ->
             assert "searching" in channel.status().reason
             with pytest.raises(SubmitError) as caught:
                 await channel.submit(segment(channel))
-            assert (caught.value.outcome, caught.value.retry) == (Outcome.NOT_SENT, Retry.LATER)
+            assert (caught.value.outcome, caught.value.failure) == (Outcome.NOT_SENT, FailureClass.DEVICE)
             await sink.until(lambda: sink.states[-1:] == ["unregistered"])
             peer.urc('+CREG: 1,"00C3","0A1B"')
             await sink.until(lambda: sink.states[-1:] == ["ready"])
@@ -261,44 +261,46 @@ async def refused(channel: GsmChannel) -> SubmitError:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "outcome", "retry", "code"),
+    ("prompt", "outcome", "at_fault", "code"),
     [
-        (error("+CMS ERROR: 330"), Outcome.NOT_SENT, Retry.ELSEWHERE, "CMS 330"),
-        (error("+CMS ERROR: 500"), Outcome.NOT_SENT, Retry.LATER, "CMS 500"),
-        (error(), Outcome.NOT_SENT, Retry.LATER, "ERROR"),
-        (b"\r\n> " + error("+CMS ERROR: 331"), Outcome.NOT_SENT, Retry.LATER, "CMS 331"),
+        (error("+CMS ERROR: 330"), Outcome.NOT_SENT, FailureClass.SMSC, "CMS 330"),
+        (error("+CMS ERROR: 500"), Outcome.NOT_SENT, FailureClass.UNKNOWN, "CMS 500"),
+        (error(), Outcome.NOT_SENT, FailureClass.UNKNOWN, "ERROR"),
+        (b"\r\n> " + error("+CMS ERROR: 331"), Outcome.NOT_SENT, FailureClass.NETWORK, "CMS 331"),
     ],
 )
 async def test_an_error_instead_of_the_prompt(
-    prompt: bytes, outcome: Outcome, retry: Retry, code: str, tmp_path: Path
+    prompt: bytes, outcome: Outcome, at_fault: FailureClass, code: str, tmp_path: Path
 ) -> None:
     async with peer_at(tmp_path) as peer, opened(peer) as channel:
         peer.answers["AT+CMGS="] = prompt
         failure = await refused(channel)
-        assert (failure.outcome, failure.retry, failure.code) == (outcome, retry, code)
+        assert (failure.outcome, failure.failure, failure.code) == (outcome, at_fault, code)
         assert failure.started_ms is not None
         assert not peer.pdus
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome", "retry", "code"),
+    ("answer", "outcome", "at_fault", "code"),
     [
-        (error("+CMS ERROR: 38"), Outcome.NOT_SENT, Retry.LATER, "CMS 38"),
-        (error("+CMS ERROR: 21"), Outcome.NOT_SENT, Retry.ELSEWHERE, "CMS 21"),
-        (error("+CMS ERROR: 1"), Outcome.NOT_SENT, Retry.NEVER, "CMS 1"),
-        (error("+CMS ERROR: 500"), Outcome.IN_DOUBT, Retry.LATER, "CMS 500"),
-        (error("+CMS ERROR: 350"), Outcome.IN_DOUBT, Retry.ELSEWHERE, "CMS 350"),
-        (error("+CME ERROR: 100"), Outcome.IN_DOUBT, Retry.LATER, "CME 100"),
-        (error("+CMS ERROR: 777"), Outcome.IN_DOUBT, Retry.LATER, "CMS 777"),
-        (error("COMMAND NOT SUPPORT"), Outcome.NOT_SENT, Retry.LATER, "COMMAND NOT SUPPORT"),
+        (error("+CMS ERROR: 38"), Outcome.NOT_SENT, FailureClass.NETWORK, "CMS 38"),
+        (error("+CMS ERROR: 21"), Outcome.NOT_SENT, FailureClass.REJECTED, "CMS 21"),
+        (error("+CMS ERROR: 1"), Outcome.NOT_SENT, FailureClass.NUMBER, "CMS 1"),
+        (error("+CMS ERROR: 500"), Outcome.IN_DOUBT, FailureClass.UNKNOWN, "CMS 500"),
+        (error("+CMS ERROR: 350"), Outcome.IN_DOUBT, FailureClass.SIM, "CMS 350"),
+        (error("+CME ERROR: 100"), Outcome.IN_DOUBT, FailureClass.DEVICE, "CME 100"),
+        (error("+CMS ERROR: 777"), Outcome.IN_DOUBT, FailureClass.UNKNOWN, "CMS 777"),
+        (error("COMMAND NOT SUPPORT"), Outcome.NOT_SENT, FailureClass.UNKNOWN, "COMMAND NOT SUPPORT"),
     ],
 )
-async def test_a_refused_pdu(answer: bytes, outcome: Outcome, retry: Retry, code: str, tmp_path: Path) -> None:
+async def test_a_refused_pdu(
+    answer: bytes, outcome: Outcome, at_fault: FailureClass, code: str, tmp_path: Path
+) -> None:
     async with peer_at(tmp_path) as peer, opened(peer) as channel:
         good = peer.answers["PDU"]
         peer.answers["PDU"] = answer
         failure = await refused(channel)
-        assert (failure.outcome, failure.retry, failure.code) == (outcome, retry, code)
+        assert (failure.outcome, failure.failure, failure.code) == (outcome, at_fault, code)
         peer.answers["PDU"] = good
         assert (await within(channel.submit(segment(channel)))).ref == 5  # the session goes on
 
@@ -353,7 +355,7 @@ async def test_no_prompt_is_not_sent_and_the_late_prompt_is_no_harm(tmp_path: Pa
         prompt = peer.answers["AT+CMGS="]
         peer.answers["AT+CMGS="] = b""
         failure = await refused(channel)
-        assert (failure.outcome, failure.retry) == (Outcome.NOT_SENT, Retry.LATER)
+        assert (failure.outcome, failure.failure) == (Outcome.NOT_SENT, FailureClass.DEVICE)
         await peer.until(lambda: peer.heard[-1] == "ESC")
         peer.say(b"\r\n> ")
         peer.say(ok("+CMGS: 99"))  # whatever that is, it is not the next one's
@@ -389,7 +391,7 @@ async def test_unplugged_before_the_prompt(tmp_path: Path) -> None:
     async with peer_at(tmp_path) as peer, opened(peer) as channel:
         peer.answers["AT+CMGS="] = peer.unplug_after()
         failure = await refused(channel)
-        assert (failure.outcome, failure.retry) == (Outcome.NOT_SENT, Retry.LATER)
+        assert (failure.outcome, failure.failure) == (Outcome.NOT_SENT, FailureClass.DEVICE)
         assert "gone" in failure.text
 
 
@@ -419,7 +421,7 @@ async def test_unplugged_after_the_reference(tmp_path: Path) -> None:
         peer.answers["PDU"] = peer.unplug_after(b"\r\n+CMGS: 12\r\n")
         assert (await within(channel.submit(segment(channel)))).ref == 12
         failure = await refused(channel)
-        assert (failure.outcome, failure.retry) == (Outcome.NOT_SENT, Retry.LATER)
+        assert (failure.outcome, failure.failure) == (Outcome.NOT_SENT, FailureClass.DEVICE)
 
 
 @pytest.mark.parametrize("line", ["RDY", "^SYSSTART", "+CFUN: 1", "NORMAL POWER DOWN"])

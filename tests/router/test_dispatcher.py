@@ -15,10 +15,10 @@ import pytest
 
 from gatewayd.clock import SystemClock
 from gatewayd.errors import ChannelLost, IllegalTransition, SpoolError, SubmitError
-from gatewayd.model import ChannelState, ChannelStatus, Message, Outcome, Receipt, Retry, Segment, SimIdentity
-from gatewayd.modems.channel import AdmitSim, Sink, StateChanged, always
+from gatewayd.model import ChannelState, ChannelStatus, FailureClass, Message, Outcome, Receipt, Segment, SimIdentity
+from gatewayd.modems.channel import AdmitSim, Sink, StateChanged, always, unheard
 from gatewayd.router import dispatcher as dispatcher_module
-from gatewayd.router.dispatcher import Dispatcher
+from gatewayd.router.dispatcher import Dispatcher, Pacing
 from gatewayd.spool import engine
 from gatewayd.spool.accept import NewMessage
 from gatewayd.spool.engine import open_database
@@ -76,7 +76,10 @@ class Scripted:
         await self.lost.wait()
         raise ChannelLost("pulled out")
 
-    async def submit(self, segment: Segment, gate: Callable[[], bool] = always) -> Receipt:
+    async def submit(
+        self, segment: Segment, gate: Callable[[], bool] = always, begun: Callable[[], None] = unheard
+    ) -> Receipt:
+        begun()
         receipt = await self.network.script(self, segment, gate)
         self.network.sent.append((self.name, segment.message.id, segment.seq))
         return receipt
@@ -144,7 +147,7 @@ async def rig(
     )
     dispatcher = Dispatcher(store, CLOCK)
     for name in names:
-        dispatcher.add(name, lambda name=name: Scripted(name, network), interval_s=interval_s, numbers=lambda sim: "")  # type: ignore[misc]
+        dispatcher.add(name, lambda name=name: Scripted(name, network), pacing=Pacing(interval_s))  # type: ignore[misc]
     await store.open()
     try:
         await dispatcher.start()
@@ -193,7 +196,7 @@ async def test_a_channel_that_is_lost_comes_back_and_goes_on(tmp_path: Path) -> 
         if len(channel.network.sent) == 3 and not channel.lost.is_set() and not hasattr(channel.network, "died"):
             channel.network.died = True  # type: ignore[attr-defined]
             channel.lost.set()
-            raise SubmitError(Outcome.NOT_SENT, Retry.LATER, "the port is closed")
+            raise SubmitError(Outcome.NOT_SENT, FailureClass.DEVICE, "the port is closed")
         return await taken(channel, segment, gate)
 
     async with rig(tmp_path, "a", script=script) as r:
@@ -248,7 +251,7 @@ async def test_a_pause_calls_back_what_was_not_written_yet(tmp_path: Path) -> No
         at_the_prompt.set()
         await answer.wait()
         if not gate():
-            raise SubmitError(Outcome.NOT_SENT, Retry.LATER, "withdrawn", started_ms=CLOCK.now_ms())
+            raise SubmitError(Outcome.NOT_SENT, FailureClass.DEVICE, "withdrawn", started_ms=CLOCK.now_ms())
         return await taken(channel, segment, gate)
 
     async with rig(tmp_path, "a", script=script) as r:
@@ -293,7 +296,8 @@ async def test_no_network_refuses_a_message_more_than_twice(tmp_path: Path) -> N
 
     async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
         tried.append(channel.name)
-        raise SubmitError(Outcome.NOT_SENT, Retry.ELSEWHERE, "unidentified", code="CMS 28", started_ms=CLOCK.now_ms())
+        now = CLOCK.now_ms()
+        raise SubmitError(Outcome.NOT_SENT, FailureClass.REJECTED, "unidentified", code="CMS 28", started_ms=now)
 
     async with rig(tmp_path, "a", "b", "c", script=script) as r:
         await r.accept("x")
@@ -304,11 +308,12 @@ async def test_no_network_refuses_a_message_more_than_twice(tmp_path: Path) -> N
 
 async def refused(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
     """Every network sends it elsewhere."""
-    raise SubmitError(Outcome.NOT_SENT, Retry.ELSEWHERE, "unidentified", code="CMS 28", started_ms=CLOCK.now_ms())
+    now = CLOCK.now_ms()
+    raise SubmitError(Outcome.NOT_SENT, FailureClass.REJECTED, "unidentified", code="CMS 28", started_ms=now)
 
 
 async def doubtful(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
-    raise SubmitError(Outcome.IN_DOUBT, Retry.NEVER, "no answer", started_ms=CLOCK.now_ms())
+    raise SubmitError(Outcome.IN_DOUBT, FailureClass.UNKNOWN, "no answer", started_ms=CLOCK.now_ms())
 
 
 async def test_a_message_whose_channel_cannot_take_it_after_all_finds_another(tmp_path: Path) -> None:
@@ -529,7 +534,7 @@ async def test_an_outcome_that_a_removed_channel_could_not_write_is_written_by_i
         other.execute("ROLLBACK")
         other.close()
         await r.until(lambda: r.rows("SELECT state FROM segments") == [("SUBMITTED",)])
-        r.dispatcher.add("a", lambda: Scripted("a", r.network), interval_s=0, numbers=lambda sim: "")
+        r.dispatcher.add("a", lambda: Scripted("a", r.network), pacing=Pacing())
         await r.accept("x", to="+59897{:06}")
         await r.settled()
         assert [message for _, message, _ in r.network.sent] == [ids[0], ids[0] + 1]
@@ -566,7 +571,7 @@ async def test_a_claim_that_is_given_back_is_none_that_a_removed_channel_submitt
             return await work(store, line, result, want)
 
         monkeypatch.setattr(Store, "work", fails_once)
-        r.dispatcher.add("a", lambda: Scripted("a", r.network), interval_s=0, numbers=lambda sim: "")
+        r.dispatcher.add("a", lambda: Scripted("a", r.network), pacing=Pacing())
         await r.settled()
         await r.ready()
         assert [message for _, message, _ in r.network.sent] == [first]

@@ -15,12 +15,12 @@ from gatewayd.model import (
     ChannelState,
     ChannelStatus,
     Delivery,
+    FailureClass,
     InDoubtPolicy,
     Message,
     MessageClass,
     MessageState,
     Outcome,
-    Retry,
     Segment,
     SimIdentity,
 )
@@ -73,7 +73,7 @@ def segment(state: S, **fields: Any) -> SegmentView:
 def attempt(**fields: Any) -> AttemptView:
     values: dict[str, Any] = {
         "seq": 1, "number": 1, "channel": "sim1", "sim_id": 3, "intent_at": NOW - 2000, "started_at": None,
-        "finished_at": None, "outcome": None, "retry": None, "code": "", "detail": "", "tp_mr": None,
+        "finished_at": None, "outcome": None, "failure": None, "code": "", "detail": "", "tp_mr": None,
     }  # fmt: skip
     return AttemptView(**{**values, **fields})
 
@@ -358,7 +358,7 @@ async def test_what_is_said_follows_what_happened(tmp_path: Path) -> None:
             assert taken.claim is not None
             assert (await said()).startswith("Being submitted on channel sim1 since")
             refused = Result(
-                taken.claim, Outcome.NOT_SENT, clock.now, clock.now, retry=Retry.LATER, code="CMS 38",
+                taken.claim, Outcome.NOT_SENT, clock.now, clock.now, failure=FailureClass.NETWORK, code="CMS 38",
                 detail="network out of order",
             )  # fmt: skip
             await store.work(line, refused, None)

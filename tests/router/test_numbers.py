@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.errors import RequestError
-from gatewayd.router.numbers import normalise
+from gatewayd.router.numbers import normalise, zones_of
+from gatewayd.router.windows import distinct
 
 
 def number(given: str, country: str = "UY", *, strict: bool = False, allow_premium: bool = False) -> str:
@@ -118,6 +119,31 @@ def test_costly_ranges_are_refused_unless_they_are_allowed(given: str, country: 
     with pytest.raises(RequestError, match="allow_premium"):
         number(given, country)
     assert number(given, country, allow_premium=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "zones"),
+    [
+        ("+59898344484", ("America/Montevideo",)),
+        ("+12125551234", ("America/New_York",)),
+        ("+447911123456", ("Europe/Guernsey",)),  # London's clock, first in the alphabet
+        ("+390612345678", ("Europe/Rome",)),
+        ("+870773111632", ()),  # a satellite telephone
+        ("7373", ()),
+        ("+0", ()),
+    ],
+)
+def test_where_a_number_may_be(number: str, zones: tuple[str, ...]) -> None:
+    assert zones_of(number) == zones
+
+
+def test_a_number_that_may_be_in_many_zones_has_one_for_each_clock() -> None:
+    zones = zones_of("+18005551234")
+    assert {"America/Adak", "America/Anguilla", "America/Los_Angeles"} <= set(zones)
+    assert len(zones) < 20
+    assert list(zones) == sorted(zones)
+    assert distinct(zones) == zones
+    assert len(zones_of("+61412345678")) > 3
 
 
 @given(st.text(max_size=80), st.sampled_from(["UY", "US", "DE", "", "XX"]), st.booleans())

@@ -45,3 +45,34 @@ def test_a_jump_of_the_wall_clock_opens_no_gap(called: float, took: float, jump_
     """Pace uses the monotonic clock: the start lies between call and end, whatever the wall clock says."""
     moment = start_moment(0, int(took * 1000) + jump_ms, called, called + took)
     assert called - 1e-6 <= moment <= called + took
+
+
+@given(st.lists(st.floats(0, 30), min_size=2, max_size=40), st.floats(0.001, 10), st.integers(1, 5), st.floats(0, 5))
+def test_no_more_than_a_burst_is_ever_ahead_of_the_interval(
+    idles: list[float], interval: float, burst: int, jitter: float
+) -> None:
+    """In any stretch of time there are at most `burst` starts more than the interval allows."""
+    pace = Pace(interval, jitter, burst)
+    now, starts = 0.0, []
+    for idle in idles:
+        now += idle
+        now += pace.wait_s(now)
+        starts.append(now)
+        pace.started(now)
+    for first, last in itertools.combinations(range(len(starts)), 2):
+        allowed = (last - first + 1 - burst) * interval
+        assert starts[last] - starts[first] >= allowed - 1e-6
+
+
+def test_jitter_only_ever_adds() -> None:
+    pace = Pace(6.0, 4.0, chance=lambda: 0.5)
+    pace.started(100.0)
+    assert 8.0 <= pace.wait_s(100.0) <= 8.01
+
+
+def test_a_start_that_did_not_wait_takes_nothing_from_the_next() -> None:
+    """As one of an urgent message between two others."""
+    pace = Pace(6.0)
+    pace.started(100.0)
+    pace.started(101.0)
+    assert 7.0 <= pace.wait_s(100.0) <= 7.01

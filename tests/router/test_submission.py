@@ -16,6 +16,8 @@ from gatewayd.errors import RequestError
 from gatewayd.model import InDoubtPolicy, MessageClass
 from gatewayd.router.submission import Caller, FieldNames, Submission, SubmissionSettings, Submitter
 from gatewayd.spool.engine import open_database
+from gatewayd.spool.filters import Filter
+from gatewayd.spool.message_reader import MessageReader
 from gatewayd.spool.reader import Reader
 from gatewayd.spool.store import Store
 from gatewayd.spool.work import Rules
@@ -145,9 +147,10 @@ async def test_submissions_are_kept_all_or_none(tmp_path: Path) -> None:
     async with opened(tmp_path) as (made, reader):
         with pytest.raises(RequestError):
             await made.submit([GOOD, replace(GOOD, text="")], CALLER)
-        assert await reader.messages() == []
+        lists = MessageReader(reader)
+        assert (await lists.page(Filter(), after=None, limit=10)).items == ()
         kept = await made.submit([GOOD, GOOD], CALLER)
-        assert [message.id for message in await reader.messages()] == list(kept.ids)
+        assert [message.id for message in (await lists.page(Filter(), after=None, limit=10)).items] == list(kept.ids)
 
 
 async def test_a_repetition_with_the_same_key_gets_the_first_answer(tmp_path: Path) -> None:
@@ -165,7 +168,7 @@ async def test_a_repetition_with_the_same_key_gets_the_first_answer(tmp_path: Pa
             await submit(CALLER, b"2")
         assert (error.value.status, error.value.field) == (409, "Idempotency-Key")
         assert await submit(Caller("other"), b"2") == ((2,), None)
-        assert len(await reader.messages()) == 2
+        assert len((await MessageReader(reader).page(Filter(), after=None, limit=10)).items) == 2
 
 
 @given(st.text(max_size=500), st.integers(1, 5))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.model import Message, Outcome, Retry, Segment, SimIdentity, StoredPdu
+from gatewayd.model import FailureClass, Message, Outcome, Segment, SimIdentity, StoredPdu
 from gatewayd.modems.channel import Received
 from gatewayd.modems.pdu import Address, Alphabet, Deliver, Timestamp, UserData, split
 from gatewayd.router.inbound import Inbound
@@ -92,9 +92,9 @@ class Spool:
     def sent(self, claim: Claim, ref: int | None = 7) -> Result:
         return Result(claim, Outcome.SENT, self.clock.ms, self.clock.ms, ref=ref)
 
-    def not_sent(self, claim: Claim, retry: Retry = Retry.LATER, **fields: Any) -> Result:
-        fields = {"code": "CMS 42", "detail": "congestion", **fields}
-        return Result(claim, Outcome.NOT_SENT, self.clock.ms, self.clock.ms, retry=retry, **fields)
+    def not_sent(self, claim: Claim, failure: FailureClass = FailureClass.NETWORK, **fields: Any) -> Result:
+        fields = {"code": "CMS 38", "detail": "network out of order", **fields}
+        return Result(claim, Outcome.NOT_SENT, self.clock.ms, self.clock.ms, failure=failure, **fields)
 
     def doubtful(self, claim: Claim) -> Result:
         return Result(claim, Outcome.IN_DOUBT, self.clock.ms, self.clock.ms, detail="the link was lost")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from gatewayd.model import InDoubtPolicy, Outcome, ReportVerdict, Retry
+from gatewayd.model import FailureClass, InDoubtPolicy, Outcome, ReportVerdict
 from gatewayd.spool import schema
 from gatewayd.spool.reports import NewReport
 from gatewayd.spool.work import Claim, Line
@@ -61,7 +61,10 @@ class World:
                 Outcome.SENT: lambda: self.spool.sent(held, ref=self.refs % 256),
                 Outcome.IN_DOUBT: lambda: self.spool.doubtful(held),
                 Outcome.NOT_SENT: lambda: self.spool.not_sent(
-                    held, self.chance.choice(list(Retry)), alternatives=not held.pinned and self.chance.random() < 0.5
+                    held,
+                    self.chance.choice(list(FailureClass)),
+                    alternatives=not held.pinned and self.chance.random() < 0.5,
+                    stopped_ms=self.chance.choice([0, 0, 30_000]),
                 ),
             }[outcome]()
             if outcome is not Outcome.NOT_SENT:

@@ -9,42 +9,65 @@ import pytest
 
 from gatewayd.spool import (
     accept,
+    channel_modes,
+    clockmark,
     counters,
+    guards,
     inbound,
     lanes,
     migrate,
     moves,
+    operations,
     optouts,
+    orders,
     pins,
+    prune,
+    quarantine,
+    queue_actions,
+    quota,
     reports,
+    restored,
     retention,
     settings,
     sims,
     upkeep,
     usage,
+    witness,
     work,
 )
 from gatewayd.spool.engine import Statement, open_database
 
 MODULES = (
-    accept, counters, inbound, lanes, moves, optouts, pins, reports, retention, settings, sims, upkeep, usage, work,
+    accept, channel_modes, clockmark, counters, guards, inbound, lanes, moves, operations, optouts, orders, pins, prune,
+    quarantine, queue_actions, quota, reports, restored, retention, settings, sims, upkeep, usage, witness, work,
 )  # fmt: skip
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
     for module in (
         accept,
+        channel_modes,
+        clockmark,
         counters,
+        guards,
         inbound,
         lanes,
         moves,
+        operations,
         optouts,
+        orders,
         pins,
+        prune,
+        quarantine,
+        queue_actions,
+        quota,
         reports,
+        restored,
         retention,
         settings,
         sims,
         upkeep,
         usage,
+        witness,
         work,
     )
     for name, value in vars(module).items()
@@ -52,10 +75,14 @@ STATEMENTS = {
 }
 
 ALLOWED = {
+    "channel_modes.MODES": "SCAN channels",  # a small table
     "lanes.ALL_LANES": "SCAN lanes",  # a small table
+    "operations.FIRST_RUNNING": "SCAN operations USING INDEX ix_operations_running",  # only those under way, one row
+    "quarantine.KNOWN": "SCAN number_faults USING COVERING INDEX ix_number_faults_last",  # a bounded piece
     "upkeep.NEWEST_EVENT": "SCAN events",  # backwards, one row
     # These look at all that is under way, or put off; and run at a start, after trouble, or when the clock went back.
     "pins.PINS": "SCAN lanes",
+    "upkeep.BUSY_OF_ALL": "SCAN messages USING INDEX ix_messages_busy",
     "upkeep.BUSY_OF": "SCAN messages USING INDEX ix_messages_busy",
     "upkeep.ORPHANS_BEHIND": "SCAN messages USING INDEX ix_messages_behind",
     "upkeep.DELAYS_FROM_THE_FUTURE": "SCAN messages USING INDEX ix_messages_put_off",

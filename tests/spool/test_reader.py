@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import bindparam, update
@@ -14,11 +15,11 @@ from gatewayd.errors import SpoolError
 from gatewayd.model import (
     Admission,
     Delivery,
+    FailureClass,
     Message,
     MessageState,
     Outcome,
     ReportVerdict,
-    Retry,
     Segment,
     SimIdentity,
 )
@@ -27,6 +28,8 @@ from gatewayd.spool import reader as reader_module
 from gatewayd.spool import schema
 from gatewayd.spool.accept import Idempotency, NewMessage
 from gatewayd.spool.engine import Statement, open_database
+from gatewayd.spool.filters import Filter
+from gatewayd.spool.message_reader import MessageReader
 from gatewayd.spool.reader import Reader
 from gatewayd.spool.reports import NewReport
 from gatewayd.spool.store import Store
@@ -158,22 +161,31 @@ async def test_an_unknown_message_is_none(database_url: str) -> None:
         assert await reader.message(2**62) is None
 
 
+async def listed(reader: Reader, **wanted: Any) -> list[int]:
+    """The ids of the messages that a filter means."""
+    page = await MessageReader(reader).page(Filter(**wanted), after=None, limit=100)
+    return [message.id for message in page.items]
+
+
 async def test_pages_follow_one_another_in_both_directions(database_url: str) -> None:
     async with spool(database_url, FixedClock()) as (store, reader):
         ids = (await store.accept([new(client_ref="odd" if n % 2 else "even") for n in range(7)])).ids
         seen: list[int] = []
         after = None
-        while page := await reader.messages(after=after, limit=3):
-            seen += [message.id for message in page]
-            after = seen[-1]
+        lists = MessageReader(reader)
+        while True:
+            page = await lists.page(Filter(), after=after, limit=3)
+            seen += [message.id for message in page.items]
+            after = page.next
+            if after is None:
+                break
         assert seen == list(ids)
-        backwards = [message.id for message in await reader.messages(descending=True, limit=3)]
-        backwards += [message.id for message in await reader.messages(descending=True, after=backwards[-1])]
-        assert backwards == list(reversed(ids))
-        odd = await reader.messages(client_ref="odd")
-        assert [message.id for message in odd] == list(ids[1::2])
-        assert await reader.messages(state=MessageState.PROCESSED) == []
-        assert len(await reader.messages(state=MessageState.TO_PROCESS)) == 7
+        first = await lists.page(Filter(), after=None, limit=3, descending=True)
+        rest = await lists.page(Filter(), after=first.next, limit=100, descending=True)
+        assert [message.id for message in (*first.items, *rest.items)] == list(reversed(ids))
+        assert await listed(reader, client_ref="odd") == list(ids[1::2])
+        assert await listed(reader, states=(MessageState.PROCESSED,)) == []
+        assert len(await listed(reader, states=(MessageState.TO_PROCESS,))) == 7
 
 
 async def test_counts_by_state_and_by_lane(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,9 +235,9 @@ async def test_s4_41_s4_42_states_zero_and_one(database_url: str) -> None:
         first, second = (await store.accept([new(), new()])).ids
         none = {"b_id": first, "v_admission": "none", "v_state": 0}
         await store.writer.run(lambda tx: tx.run(NOT_PICKED_UP, none))
-        picked_up = {message.id: message.state.value for message in await reader.messages()}
-        assert picked_up == {first: 0, second: 1}
-        assert [message.id for message in await reader.messages(state=MessageState.NONE)] == [first]
+        page = await MessageReader(reader).page(Filter(), after=None, limit=10)
+        assert {message.id: message.state.value for message in page.items} == {first: 0, second: 1}
+        assert await listed(reader, states=(MessageState.NONE,)) == [first]
 
 
 async def test_how_many_are_ahead_in_the_queue(database_url: str) -> None:
@@ -249,7 +261,9 @@ async def test_a_long_history_shows_its_end_and_says_so(database_url: str, monke
             taken = await store.work(line, None, ANY)
             assert taken.claim is not None
             clock.now += 10_000_000
-            refused = Result(taken.claim, Outcome.NOT_SENT, clock.now, clock.now, retry=Retry.LATER, code="CMS 38")
+            refused = Result(
+                taken.claim, Outcome.NOT_SENT, clock.now, clock.now, failure=FailureClass.NETWORK, code="CMS 38"
+            )
             await store.work(line, refused, None)
             clock.now += 10_000_000
             await store.advance()
@@ -312,7 +326,7 @@ async def test_a_spool_that_is_not_there_is_a_spool_error(tmp_path: Path) -> Non
     reader = Reader(open_database(f"sqlite:///{tmp_path}/none.db"))
     try:
         with pytest.raises(SpoolError, match="cannot be read"):
-            await reader.messages()
+            await listed(reader)
         assert not (tmp_path / "none.db").exists()
     finally:
         await reader.close()

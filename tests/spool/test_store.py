@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from gatewayd.errors import EncodeError, RequestError, SpoolError
-from gatewayd.model import InDoubtPolicy, Message, ReportVerdict, Retry, Segment, SimIdentity
+from gatewayd.model import FailureClass, InDoubtPolicy, Message, ReportVerdict, Segment, SimIdentity
 from gatewayd.spool import retention, schema, upkeep
 from gatewayd.spool.accept import Idempotency, KeptMessage
 from gatewayd.spool.inbound import NewPart
@@ -173,25 +173,25 @@ async def test_an_untouched_message_moves_to_another_channel(database_url: str) 
         assert moved is not None
         assert moved.message_id == message_id
         # This one's network refuses it: not to this SIM again.
-        refused = spool.not_sent(moved, Retry.ELSEWHERE, alternatives=True)
+        refused = spool.not_sent(moved, FailureClass.REJECTED, alternatives=True)
         await spool.store.work(other, refused, None)
         assert await spool.claim(other) is None
         assert (await spool.claim(line)) is not None
 
 
-@pytest.mark.parametrize("retry", [Retry.LATER, Retry.ELSEWHERE, Retry.NEVER])
-async def test_retries_are_bounded(database_url: str, retry: Retry) -> None:
+@pytest.mark.parametrize("failure", FailureClass)
+async def test_retries_are_bounded(database_url: str, failure: FailureClass) -> None:
     async with open_spool(database_url, retry=RetryPolicy(attempts=3, backoff_ms=(1000, 5000))) as spool:
         line = await spool.sim()
         (message_id,) = await spool.accept(message(segments=2))
         tries = 0
         while (claim := await spool.claim(line)) is not None:
             tries += 1
-            await spool.store.work(line, spool.not_sent(claim, retry), None)
+            await spool.store.work(line, spool.not_sent(claim, failure), None)
             assert await spool.claim(line) is None, "not before its back-off is over"
             spool.clock.ms += 5000
             await spool.store.advance()
-        assert tries == (1 if retry is Retry.NEVER else 3)
+        assert tries == (1 if failure in {FailureClass.NUMBER, FailureClass.MESSAGE} else 3)
         assert await state_of(spool, message_id) == (5, "none", ["FAILED", "FAILED"])
 
 

@@ -1,9 +1,9 @@
 """Final results, and what they mean for a segment that was being sent.
 
-`parse_final` reads a line, `judge` says what is known of the segment: one table, each row with its source. Sheet means
-spec/gsm-modem.md; its classes are P permanent, T temporary, O another channel, R the modem, S the SIM, C configuration,
-u nobody knows. They become: P NEVER, T and R LATER, O and S and C ELSEWHERE, u IN_DOUBT (with the retry that holds
-should a policy decide to send again).
+`parse_final` reads a line, `judge` says what is known of the segment and what is at fault: one table, each row with its
+source. What is then done is `spool/retry.py`'s. Sheet means spec/gsm-modem.md; its classes are P permanent, T temporary,
+O another channel, R the modem, S the SIM, C configuration, u nobody knows. They become: P NUMBER or MESSAGE; T NETWORK,
+CONGESTION or UNREACHABLE; O REJECTED; R DEVICE; S SIM; C SMSC or SETUP; u IN_DOUBT, of whatever class.
 
 Sources: 3GPP TS 27.005 §3.2.5 (CMS), 27.007 §9.2 (CME), 24.011 §8.2.5.4 and Annex E (RP causes), 23.040 §9.2.3.22
 (TP-FCS).
@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from gatewayd.model import Outcome, Retry
+from gatewayd.model import FailureClass, Outcome
 
 
 class Kind(Enum):
@@ -163,10 +163,10 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is known of a segment, what may be done about it, and in words why."""
+    """What is known of a segment, what is at fault, and in words why."""
 
     outcome: Outcome
-    retry: Retry
+    failure: FailureClass
     text: str
     source: str
 
@@ -180,7 +180,7 @@ class Row:
     """
 
     codes: tuple[int, ...]
-    retry: Retry
+    failure: FailureClass
     text: str
     source: str
     doubtful: bool = False
@@ -197,7 +197,7 @@ _FCS = "23.040 §9.2.3.22; sheet §5"
 _MS = "27.005 §3.2.5; sheet §5"
 _ME = "27.007 §9.2; sheet §5"
 _VENDOR = "vendor; sheet §5"
-_NEVER, _LATER, _ELSEWHERE = Retry.NEVER, Retry.LATER, Retry.ELSEWHERE
+_F = FailureClass
 
 
 def _span(first: int, last: int) -> tuple[int, ...]:
@@ -205,126 +205,126 @@ def _span(first: int, last: int) -> tuple[int, ...]:
 
 
 CMS_ROWS: tuple[Row, ...] = (
-    Row((1,), _NEVER, "unassigned number", _RP),
-    Row((8,), _ELSEWHERE, "operator determined barring", _RP),
-    Row((10,), _ELSEWHERE, "call barred", _RP),
-    Row((17,), _LATER, "network failure", _RP),
-    Row((21,), _ELSEWHERE, "short message transfer rejected", _RP),
-    Row((22,), _LATER, "memory capacity exceeded", _RP),
-    Row((27,), _LATER, "destination out of order", _RP),
-    Row((28,), _ELSEWHERE, "unidentified subscriber", _RP),
-    Row((29,), _ELSEWHERE, "facility rejected", _RP),
-    Row((30,), _ELSEWHERE, "unknown subscriber", _RP),
-    Row((38,), _LATER, "network out of order", _RP, doubtful_after_s=RADIO_TIMEOUT_AFTER_S),
-    Row((41,), _LATER, "temporary failure", _RP, doubtful_after_s=RADIO_TIMEOUT_AFTER_S),
-    Row((42,), _LATER, "congestion", _RP),
-    Row((47,), _LATER, "resources unavailable", _RP, doubtful_after_s=RADIO_TIMEOUT_AFTER_S),
-    Row((50,), _ELSEWHERE, "requested facility not subscribed", _RP),
-    Row((69,), _ELSEWHERE, "requested facility not implemented", _RP),
-    Row((81,), _LATER, "invalid transfer reference", _RP),
-    Row((95,), _NEVER, "semantically incorrect message", _RP),
-    Row((96,), _NEVER, "invalid mandatory information", _RP),
-    Row((97,), _NEVER, "message type not implemented", _RP),
-    Row((98,), _LATER, "message not compatible with the protocol state", _RP),
-    Row((99,), _NEVER, "information element not implemented", _RP),
-    Row((111,), _LATER, "protocol error", _RP, doubtful_after_s=RADIO_TIMEOUT_AFTER_S),
-    Row((127,), _LATER, "interworking, unspecified", _RP),
-    Row((128,), _NEVER, "telematic interworking not supported", _FCS),
-    Row((129,), _NEVER, "short message type 0 not supported", _FCS),
-    Row((130,), _NEVER, "short message cannot be replaced", _FCS),
-    Row(_span(131, 143), _NEVER, "TP-PID error", _FCS),
-    Row((144,), _NEVER, "alphabet not supported", _FCS),
-    Row((145,), _NEVER, "message class not supported", _FCS),
-    Row(_span(146, 159), _NEVER, "TP-DCS error", _FCS),
-    Row((160,), _NEVER, "command cannot be actioned", _FCS),
-    Row((161,), _NEVER, "command unsupported", _FCS),
-    Row(_span(162, 175), _NEVER, "TP-Command error", _FCS),
-    Row((176,), _NEVER, "TPDU not supported", _FCS),
-    Row((192,), _LATER, "SMS centre busy", _FCS),
-    Row((193,), _ELSEWHERE, "no subscription at this SMS centre", _FCS),
-    Row((194,), _LATER, "SMS centre system failure", _FCS),
-    Row((195,), _NEVER, "invalid destination address", _FCS),
-    Row((196,), _NEVER, "destination barred", _FCS),
-    Row((197,), _NEVER, "rejected as a duplicate: an earlier copy got through", _FCS, sent=True),
-    Row((198,), _ELSEWHERE, "validity period format not supported", _FCS),
-    Row((199,), _ELSEWHERE, "validity period not supported", _FCS),
-    Row((208,), _LATER, "SIM storage full", _FCS),
-    Row((209,), _ELSEWHERE, "no SMS storage in the SIM", _FCS),
-    Row((210,), _LATER, "error in the modem", _FCS),
-    Row((211,), _LATER, "memory capacity exceeded", _FCS),
-    Row((212,), _LATER, "SIM application toolkit busy", _FCS),
-    Row((213,), _LATER, "SIM data download error", _FCS),
-    Row(_span(224, 254), _ELSEWHERE, "refused for a reason of the SMS centre's own", _FCS),
-    Row((255,), _ELSEWHERE, "refused without a reason", _FCS),
-    Row((300,), _LATER, "modem failure", _MS, doubtful=True),
-    Row((301,), _LATER, "SMS service of the modem reserved", _MS),
-    Row((302,), _LATER, "operation not allowed now", _MS),
-    Row((303,), _LATER, "operation not supported in this mode", _MS),
+    Row((1,), _F.NUMBER, "unassigned number", _RP),
+    Row((8,), _F.SIM, "operator determined barring", _RP),
+    Row((10,), _F.SIM, "call barred", _RP),
+    Row((17,), _F.NETWORK, "network failure", _RP),
+    Row((21,), _F.REJECTED, "short message transfer rejected", _RP),
+    Row((22,), _F.UNREACHABLE, "memory capacity exceeded", _RP),
+    Row((27,), _F.UNREACHABLE, "destination out of order", _RP),
+    Row((28,), _F.REJECTED, "unidentified subscriber", _RP),
+    Row((29,), _F.REJECTED, "facility rejected", _RP),
+    Row((30,), _F.REJECTED, "unknown subscriber", _RP),
+    Row((38,), _F.NETWORK, "network out of order", _RP, doubtful_after_s=RADIO_TIMEOUT_AFTER_S),
+    Row((41,), _F.NETWORK, "temporary failure", _RP, doubtful_after_s=RADIO_TIMEOUT_AFTER_S),
+    Row((42,), _F.CONGESTION, "congestion", _RP),
+    Row((47,), _F.CONGESTION, "resources unavailable", _RP, doubtful_after_s=RADIO_TIMEOUT_AFTER_S),
+    Row((50,), _F.SIM, "requested facility not subscribed", _RP),
+    Row((69,), _F.SMSC, "requested facility not implemented", _RP),
+    Row((81,), _F.DEVICE, "invalid transfer reference", _RP),
+    Row((95,), _F.MESSAGE, "semantically incorrect message", _RP),
+    Row((96,), _F.MESSAGE, "invalid mandatory information", _RP),
+    Row((97,), _F.MESSAGE, "message type not implemented", _RP),
+    Row((98,), _F.NETWORK, "message not compatible with the protocol state", _RP),
+    Row((99,), _F.MESSAGE, "information element not implemented", _RP),
+    Row((111,), _F.NETWORK, "protocol error", _RP, doubtful_after_s=RADIO_TIMEOUT_AFTER_S),
+    Row((127,), _F.NETWORK, "interworking, unspecified", _RP),
+    Row((128,), _F.MESSAGE, "telematic interworking not supported", _FCS),
+    Row((129,), _F.MESSAGE, "short message type 0 not supported", _FCS),
+    Row((130,), _F.MESSAGE, "short message cannot be replaced", _FCS),
+    Row(_span(131, 143), _F.MESSAGE, "TP-PID error", _FCS),
+    Row((144,), _F.MESSAGE, "alphabet not supported", _FCS),
+    Row((145,), _F.MESSAGE, "message class not supported", _FCS),
+    Row(_span(146, 159), _F.MESSAGE, "TP-DCS error", _FCS),
+    Row((160,), _F.MESSAGE, "command cannot be actioned", _FCS),
+    Row((161,), _F.MESSAGE, "command unsupported", _FCS),
+    Row(_span(162, 175), _F.MESSAGE, "TP-Command error", _FCS),
+    Row((176,), _F.MESSAGE, "TPDU not supported", _FCS),
+    Row((192,), _F.CONGESTION, "SMS centre busy", _FCS),
+    Row((193,), _F.SMSC, "no subscription at this SMS centre", _FCS),
+    Row((194,), _F.NETWORK, "SMS centre system failure", _FCS),
+    Row((195,), _F.NUMBER, "invalid destination address", _FCS),
+    Row((196,), _F.NUMBER, "destination barred", _FCS),
+    Row((197,), _F.UNKNOWN, "rejected as a duplicate: an earlier copy got through", _FCS, sent=True),
+    Row((198,), _F.SETUP, "validity period format not supported", _FCS),
+    Row((199,), _F.SETUP, "validity period not supported", _FCS),
+    Row((208,), _F.DEVICE, "SIM storage full", _FCS),
+    Row((209,), _F.SIM, "no SMS storage in the SIM", _FCS),
+    Row((210,), _F.DEVICE, "error in the modem", _FCS),
+    Row((211,), _F.DEVICE, "memory capacity exceeded", _FCS),
+    Row((212,), _F.DEVICE, "SIM application toolkit busy", _FCS),
+    Row((213,), _F.DEVICE, "SIM data download error", _FCS),
+    Row(_span(224, 254), _F.REJECTED, "refused for a reason of the SMS centre's own", _FCS),
+    Row((255,), _F.REJECTED, "refused without a reason", _FCS),
+    Row((300,), _F.DEVICE, "modem failure", _MS, doubtful=True),
+    Row((301,), _F.DEVICE, "SMS service of the modem reserved", _MS),
+    Row((302,), _F.DEVICE, "operation not allowed now", _MS),
+    Row((303,), _F.SETUP, "operation not supported in this mode", _MS),
     # Later than a parse takes, a 304 says nothing of what became of the PDU: sheet §3.
-    Row((304,), _LATER, "invalid PDU mode parameter", _MS, doubtful_after_s=PARSE_ERROR_WITHIN_S),
-    Row((305,), _LATER, "invalid text mode parameter: not in PDU mode", _MS),
-    Row((310,), _ELSEWHERE, "no SIM", _MS),
-    Row((311,), _ELSEWHERE, "SIM PIN required", _MS),
-    Row((312,), _ELSEWHERE, "PH-SIM PIN required", _MS),
-    Row((313,), _ELSEWHERE, "SIM failure", _MS),
-    Row((314,), _LATER, "SIM busy", _MS),
-    Row((315,), _ELSEWHERE, "wrong SIM", _MS),
-    Row((316,), _ELSEWHERE, "SIM PUK required", _MS),
-    Row((317, 318), _ELSEWHERE, "SIM PIN2 or PUK2 required", _MS),
-    Row((320,), _LATER, "memory failure", _MS),
-    Row((321,), _LATER, "invalid memory index", _MS),
-    Row((322,), _LATER, "memory full", _MS),
-    Row((330,), _ELSEWHERE, "SMS centre address unknown", _MS),
-    Row((331,), _LATER, "no network service", _MS),
-    Row((332,), _LATER, "network timeout", _MS, doubtful=True),
-    Row((350,), _ELSEWHERE, "refused by the modem after its own timeout", _VENDOR, doubtful=True),
-    Row((500,), _LATER, "unknown error", _MS, doubtful=True),
-    Row((510,), _ELSEWHERE, "message blocked", _VENDOR),
-    Row((512,), _LATER, "radio connection could not be set up", _VENDOR, vendor="wavecom"),
-    Row((513,), _LATER, "no acknowledgement, radio link lost", _VENDOR, doubtful=True, vendor="wavecom"),
-    Row((514,), _LATER, "congestion", _VENDOR, vendor="wavecom"),
-    Row((515,), _LATER, "modem still initialising", _VENDOR, vendor="wavecom"),
-    Row((512,), _LATER, "aborted", _VENDOR, doubtful=True, vendor="cinterion"),
-    Row((513,), _LATER, "cannot store", _VENDOR, vendor="cinterion"),
-    Row((514, *_span(515, 520), 538, *_span(549, 554)), _NEVER, "malformed PDU", _VENDOR, vendor="cinterion"),
-    Row((521,), _LATER, "timer expired", _VENDOR, doubtful=True, vendor="cinterion"),
-    Row((522, 532, 535), _LATER, "temporarily not possible", _VENDOR, vendor="cinterion"),
-    Row((615, 616), _LATER, "network failure", _VENDOR, vendor="cinterion"),
+    Row((304,), _F.SETUP, "invalid PDU mode parameter", _MS, doubtful_after_s=PARSE_ERROR_WITHIN_S),
+    Row((305,), _F.SETUP, "invalid text mode parameter: not in PDU mode", _MS),
+    Row((310,), _F.SIM, "no SIM", _MS),
+    Row((311,), _F.SIM, "SIM PIN required", _MS),
+    Row((312,), _F.SIM, "PH-SIM PIN required", _MS),
+    Row((313,), _F.SIM, "SIM failure", _MS),
+    Row((314,), _F.DEVICE, "SIM busy", _MS),
+    Row((315,), _F.SIM, "wrong SIM", _MS),
+    Row((316,), _F.SIM, "SIM PUK required", _MS),
+    Row((317, 318), _F.SIM, "SIM PIN2 or PUK2 required", _MS),
+    Row((320,), _F.DEVICE, "memory failure", _MS),
+    Row((321,), _F.DEVICE, "invalid memory index", _MS),
+    Row((322,), _F.DEVICE, "memory full", _MS),
+    Row((330,), _F.SMSC, "SMS centre address unknown", _MS),
+    Row((331,), _F.NETWORK, "no network service", _MS),
+    Row((332,), _F.NETWORK, "network timeout", _MS, doubtful=True),
+    Row((350,), _F.SIM, "refused by the modem after its own timeout", _VENDOR, doubtful=True),
+    Row((500,), _F.UNKNOWN, "unknown error", _MS, doubtful=True),
+    Row((510,), _F.SIM, "message blocked", _VENDOR),
+    Row((512,), _F.NETWORK, "radio connection could not be set up", _VENDOR, vendor="wavecom"),
+    Row((513,), _F.NETWORK, "no acknowledgement, radio link lost", _VENDOR, doubtful=True, vendor="wavecom"),
+    Row((514,), _F.CONGESTION, "congestion", _VENDOR, vendor="wavecom"),
+    Row((515,), _F.DEVICE, "modem still initialising", _VENDOR, vendor="wavecom"),
+    Row((512,), _F.DEVICE, "aborted", _VENDOR, doubtful=True, vendor="cinterion"),
+    Row((513,), _F.DEVICE, "cannot store", _VENDOR, vendor="cinterion"),
+    Row((514, *_span(515, 520), 538, *_span(549, 554)), _F.MESSAGE, "malformed PDU", _VENDOR, vendor="cinterion"),
+    Row((521,), _F.NETWORK, "timer expired", _VENDOR, doubtful=True, vendor="cinterion"),
+    Row((522, 532, 535), _F.DEVICE, "temporarily not possible", _VENDOR, vendor="cinterion"),
+    Row((615, 616), _F.NETWORK, "network failure", _VENDOR, vendor="cinterion"),
 )
 
 CME_ROWS: tuple[Row, ...] = (
-    Row((0, 1, 2, 23, 100), _LATER, "modem failure", _ME, doubtful=True),
-    Row((3,), _LATER, "operation not allowed now", _ME),
-    Row((4, 50), _ELSEWHERE, "operation not supported", _ME),
-    Row((5, 6, 7, *_span(40, 48)), _ELSEWHERE, "modem or SIM locked to an operator", _ME),
-    Row((10,), _ELSEWHERE, "no SIM", _ME),
-    Row((11,), _ELSEWHERE, "SIM PIN required", _ME),
-    Row((12,), _ELSEWHERE, "SIM PUK required", _ME),
-    Row((13,), _ELSEWHERE, "SIM failure", _ME),
-    Row((14, 515), _LATER, "SIM busy", _ME),
-    Row((15,), _ELSEWHERE, "wrong SIM", _ME),
-    Row((16,), _ELSEWHERE, "wrong PIN", _ME),
-    Row((17, 18), _ELSEWHERE, "SIM PIN2 or PUK2 required", _ME),
-    Row((20,), _LATER, "memory full", _ME),
-    Row((21, 22), _LATER, "invalid index", _ME),
-    Row((24, 25, 26, 27), _NEVER, "text or number not accepted by the modem", _ME),
-    Row((30,), _LATER, "no network service", _ME),
-    Row((31,), _LATER, "network timeout", _ME, doubtful=True),
-    Row((32,), _LATER, "emergency calls only", _ME),
-    Row((103, 106), _ELSEWHERE, "SIM or modem refused by the network", _ME),
-    Row((107, 111, 112, 113), _ELSEWHERE, "service, network or area not allowed", _ME),
-    Row((257,), _ELSEWHERE, "call barred", _VENDOR, vendor="cinterion"),
-    Row((256, *_span(258, 263)), _LATER, "not allowed now", _VENDOR, vendor="cinterion"),
-    Row((770,), _ELSEWHERE, "SIM rejected", _VENDOR, vendor="cinterion"),
-    Row((771, 772), _LATER, "SIM powered down", _VENDOR, vendor="cinterion"),
+    Row((0, 1, 2, 23, 100), _F.DEVICE, "modem failure", _ME, doubtful=True),
+    Row((3,), _F.DEVICE, "operation not allowed now", _ME),
+    Row((4, 50), _F.SETUP, "operation not supported", _ME),
+    Row((5, 6, 7, *_span(40, 48)), _F.SIM, "modem or SIM locked to an operator", _ME),
+    Row((10,), _F.SIM, "no SIM", _ME),
+    Row((11,), _F.SIM, "SIM PIN required", _ME),
+    Row((12,), _F.SIM, "SIM PUK required", _ME),
+    Row((13,), _F.SIM, "SIM failure", _ME),
+    Row((14, 515), _F.DEVICE, "SIM busy", _ME),
+    Row((15,), _F.SIM, "wrong SIM", _ME),
+    Row((16,), _F.SIM, "wrong PIN", _ME),
+    Row((17, 18), _F.SIM, "SIM PIN2 or PUK2 required", _ME),
+    Row((20,), _F.DEVICE, "memory full", _ME),
+    Row((21, 22), _F.DEVICE, "invalid index", _ME),
+    Row((24, 25, 26, 27), _F.MESSAGE, "text or number not accepted by the modem", _ME),
+    Row((30,), _F.NETWORK, "no network service", _ME),
+    Row((31,), _F.NETWORK, "network timeout", _ME, doubtful=True),
+    Row((32,), _F.NETWORK, "emergency calls only", _ME),
+    Row((103, 106), _F.SIM, "SIM or modem refused by the network", _ME),
+    Row((107, 111, 112, 113), _F.SIM, "service, network or area not allowed", _ME),
+    Row((257,), _F.SIM, "call barred", _VENDOR, vendor="cinterion"),
+    Row((256, *_span(258, 263)), _F.DEVICE, "not allowed now", _VENDOR, vendor="cinterion"),
+    Row((770,), _F.SIM, "SIM rejected", _VENDOR, vendor="cinterion"),
+    Row((771, 772), _F.DEVICE, "SIM powered down", _VENDOR, vendor="cinterion"),
 )
 
 # All other RP causes are to be treated as 41 (24.011 §8.2.5.4), all other TP-FCS are refusals of the SMS centre.
-_OTHER_RP = Row((), _LATER, "refused by the network", "24.011 §8.2.5.4", doubtful_after_s=RADIO_TIMEOUT_AFTER_S)
-_OTHER_FCS = Row((), _ELSEWHERE, "refused by the network", _FCS)
-_OTHER = Row((), _LATER, "unknown code", "sheet §3", doubtful=True)
-_PLAIN_ERROR = Row((), _LATER, "refused without a code", "sheet §3", doubtful_after_s=PARSE_ERROR_WITHIN_S)
-_NO_RESULT = Row((), _LATER, "no final result in time", "sheet §3", doubtful=True)
+_OTHER_RP = Row((), _F.NETWORK, "refused by the network", "24.011 §8.2.5.4", doubtful_after_s=RADIO_TIMEOUT_AFTER_S)
+_OTHER_FCS = Row((), _F.REJECTED, "refused by the network", _FCS)
+_OTHER = Row((), _F.UNKNOWN, "unknown code", "sheet §3", doubtful=True)
+_PLAIN_ERROR = Row((), _F.UNKNOWN, "refused without a code", "sheet §3", doubtful_after_s=PARSE_ERROR_WITHIN_S)
+_NO_RESULT = Row((), _F.UNKNOWN, "no final result in time", "sheet §3", doubtful=True)
 
 
 def _index(rows: tuple[Row, ...]) -> dict[tuple[str, int], Row]:
@@ -362,10 +362,10 @@ def judge(phase: Phase, result: Result, elapsed_s: float, vendor: str = "") -> V
     """
     row = _row(result, vendor)
     if phase is Phase.BEFORE_PDU:
-        return Verdict(Outcome.NOT_SENT, _LATER if row.sent else row.retry, row.text, row.source)
+        return Verdict(Outcome.NOT_SENT, row.failure, row.text, row.source)
     if row.sent:
-        return Verdict(Outcome.SENT, row.retry, row.text, row.source)
+        return Verdict(Outcome.SENT, row.failure, row.text, row.source)
     late = row.doubtful_after_s is not None and elapsed_s > row.doubtful_after_s
     if row.doubtful or late:
-        return Verdict(Outcome.IN_DOUBT, row.retry, row.text, row.source)
-    return Verdict(Outcome.NOT_SENT, row.retry, row.text, row.source)
+        return Verdict(Outcome.IN_DOUBT, row.failure, row.text, row.source)
+    return Verdict(Outcome.NOT_SENT, row.failure, row.text, row.source)

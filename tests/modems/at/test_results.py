@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.model import Outcome, Retry
+from gatewayd.model import FailureClass, Outcome
 from gatewayd.modems.at.results import CME_ROWS, CMS_ROWS, OK, TIMEOUT, Kind, Phase, Result, judge, parse_final
 
 
@@ -50,41 +50,41 @@ def test_what_only_contains_a_result_is_none(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "elapsed_s", "outcome", "retry"),
+    ("result", "elapsed_s", "outcome", "failure"),
     [
-        (cms(1), 2, Outcome.NOT_SENT, Retry.NEVER),
-        (cms(21), 2, Outcome.NOT_SENT, Retry.ELSEWHERE),
-        (cms(38), 24, Outcome.NOT_SENT, Retry.LATER),
-        (cms(38), 26, Outcome.IN_DOUBT, Retry.LATER),
-        (cms(41), 26, Outcome.IN_DOUBT, Retry.LATER),
-        (cms(42), 26, Outcome.NOT_SENT, Retry.LATER),
-        (cms(47), 26, Outcome.IN_DOUBT, Retry.LATER),
-        (cms(111), 26, Outcome.IN_DOUBT, Retry.LATER),
-        (cms(60), 2, Outcome.NOT_SENT, Retry.LATER),  # unlisted RP cause: as 41
-        (cms(60), 26, Outcome.IN_DOUBT, Retry.LATER),
-        (cms(195), 2, Outcome.NOT_SENT, Retry.NEVER),
-        (cms(197), 2, Outcome.SENT, Retry.NEVER),
-        (cms(230), 2, Outcome.NOT_SENT, Retry.ELSEWHERE),
-        (cms(300), 2, Outcome.IN_DOUBT, Retry.LATER),
-        (cms(304), 0.5, Outcome.NOT_SENT, Retry.LATER),
-        (cms(304), 1.5, Outcome.IN_DOUBT, Retry.LATER),
-        (cms(332), 2, Outcome.IN_DOUBT, Retry.LATER),
-        (cms(350), 130, Outcome.IN_DOUBT, Retry.ELSEWHERE),
-        (cms(500), 2, Outcome.IN_DOUBT, Retry.LATER),
-        (cms(400), 2, Outcome.IN_DOUBT, Retry.LATER),  # unknown
-        (cms(700), 2, Outcome.IN_DOUBT, Retry.LATER),
-        (Result(Kind.CMS, None, "+CMS ERROR: so"), 2, Outcome.IN_DOUBT, Retry.LATER),
-        (cme(14), 2, Outcome.NOT_SENT, Retry.LATER),
-        (cme(100), 2, Outcome.IN_DOUBT, Retry.LATER),
-        (cme(999), 2, Outcome.IN_DOUBT, Retry.LATER),
-        (Result(Kind.ERROR, None, "ERROR"), 0.5, Outcome.NOT_SENT, Retry.LATER),
-        (Result(Kind.ERROR, None, "ERROR"), 1.5, Outcome.IN_DOUBT, Retry.LATER),
-        (TIMEOUT, 180, Outcome.IN_DOUBT, Retry.LATER),
+        (cms(1), 2, Outcome.NOT_SENT, FailureClass.NUMBER),
+        (cms(21), 2, Outcome.NOT_SENT, FailureClass.REJECTED),
+        (cms(38), 24, Outcome.NOT_SENT, FailureClass.NETWORK),
+        (cms(38), 26, Outcome.IN_DOUBT, FailureClass.NETWORK),
+        (cms(41), 26, Outcome.IN_DOUBT, FailureClass.NETWORK),
+        (cms(42), 26, Outcome.NOT_SENT, FailureClass.CONGESTION),
+        (cms(47), 26, Outcome.IN_DOUBT, FailureClass.CONGESTION),
+        (cms(111), 26, Outcome.IN_DOUBT, FailureClass.NETWORK),
+        (cms(60), 2, Outcome.NOT_SENT, FailureClass.NETWORK),  # unlisted RP cause: as 41
+        (cms(60), 26, Outcome.IN_DOUBT, FailureClass.NETWORK),
+        (cms(195), 2, Outcome.NOT_SENT, FailureClass.NUMBER),
+        (cms(197), 2, Outcome.SENT, FailureClass.UNKNOWN),
+        (cms(230), 2, Outcome.NOT_SENT, FailureClass.REJECTED),
+        (cms(300), 2, Outcome.IN_DOUBT, FailureClass.DEVICE),
+        (cms(304), 0.5, Outcome.NOT_SENT, FailureClass.SETUP),
+        (cms(304), 1.5, Outcome.IN_DOUBT, FailureClass.SETUP),
+        (cms(332), 2, Outcome.IN_DOUBT, FailureClass.NETWORK),
+        (cms(350), 130, Outcome.IN_DOUBT, FailureClass.SIM),
+        (cms(500), 2, Outcome.IN_DOUBT, FailureClass.UNKNOWN),
+        (cms(400), 2, Outcome.IN_DOUBT, FailureClass.UNKNOWN),  # unknown
+        (cms(700), 2, Outcome.IN_DOUBT, FailureClass.UNKNOWN),
+        (Result(Kind.CMS, None, "+CMS ERROR: so"), 2, Outcome.IN_DOUBT, FailureClass.UNKNOWN),
+        (cme(14), 2, Outcome.NOT_SENT, FailureClass.DEVICE),
+        (cme(100), 2, Outcome.IN_DOUBT, FailureClass.DEVICE),
+        (cme(999), 2, Outcome.IN_DOUBT, FailureClass.UNKNOWN),
+        (Result(Kind.ERROR, None, "ERROR"), 0.5, Outcome.NOT_SENT, FailureClass.UNKNOWN),
+        (Result(Kind.ERROR, None, "ERROR"), 1.5, Outcome.IN_DOUBT, FailureClass.UNKNOWN),
+        (TIMEOUT, 180, Outcome.IN_DOUBT, FailureClass.UNKNOWN),
     ],
 )
-def test_after_the_pdu(result: Result, elapsed_s: float, outcome: Outcome, retry: Retry) -> None:
+def test_after_the_pdu(result: Result, elapsed_s: float, outcome: Outcome, failure: FailureClass) -> None:
     verdict = judge(Phase.AFTER_PDU, result, elapsed_s)
-    assert (verdict.outcome, verdict.retry) == (outcome, retry)
+    assert (verdict.outcome, verdict.failure) == (outcome, failure)
     assert verdict.text
     assert verdict.source
 
@@ -105,7 +105,7 @@ def test_before_the_pdu_nothing_was_sent(result: Result, elapsed_s: float, vendo
 def test_vendors_have_their_own_codes() -> None:
     assert judge(Phase.AFTER_PDU, cms(514), 2).outcome is Outcome.IN_DOUBT
     assert judge(Phase.AFTER_PDU, cms(514), 2, "wavecom").outcome is Outcome.NOT_SENT
-    assert judge(Phase.AFTER_PDU, cms(514), 2, "cinterion").retry is Retry.NEVER
+    assert judge(Phase.AFTER_PDU, cms(514), 2, "cinterion").failure is FailureClass.MESSAGE
 
 
 def test_no_code_has_two_rows() -> None:

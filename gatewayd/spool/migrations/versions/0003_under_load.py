@@ -26,6 +26,9 @@ def upgrade() -> None:
             op.add_column(table, sa.Column(name, sa.Text(), server_default="", nullable=False))
     op.add_column("channels", sa.Column("mode_at", sa.BigInteger(), nullable=True))
     op.add_column("messages", sa.Column("text_dropped_at", sa.BigInteger(), nullable=True))
+    op.add_column("inbound_messages", sa.Column("text_dropped_at", sa.BigInteger(), nullable=True))
+    # Of attempts before it says what was to be done (later, elsewhere, never) instead of what was at fault.
+    op.execute("ALTER TABLE attempts RENAME COLUMN retry TO failure")
     op.create_table(
         "turns",
         sa.Column("key", sa.Text(), nullable=False),
@@ -76,6 +79,7 @@ def upgrade() -> None:
         sa.Column("first_at", sa.BigInteger(), nullable=False),
         sa.Column("last_at", sa.BigInteger(), nullable=False),
         sa.Column("until", sa.BigInteger(), nullable=True),
+        sa.Column("probe", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("number"),
         sqlite_with_rowid=False,
     )
@@ -115,7 +119,28 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'running'"),
         postgresql_where=sa.text("state = 'running'"),
     )
+    op.create_index(
+        "ix_segments_doubtful",
+        "segments",
+        ["message_id"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('IN_DOUBT', 'ABANDONED')"),
+        postgresql_where=sa.text("state IN ('IN_DOUBT', 'ABANDONED')"),
+    )
+    _index_what_is_open()
     _mark_held()
+
+
+def _index_what_is_open() -> None:
+    """By a predicate for which SQLite does not take the index on (state, id), which finds everything that waits."""
+    for name, columns, where in (
+        ("ix_messages_open_to", ["to_number"], "state + 0 = 1"),
+        ("ix_messages_pinned", ["pin_channel", "id"], "state + 0 = 1 AND pin_channel <> ''"),
+    ):
+        op.drop_index(name, table_name="messages")
+        op.create_index(
+            name, "messages", columns, unique=False, sqlite_where=sa.text(where), postgresql_where=sa.text(where)
+        )
 
 
 def _mark_held() -> None:
