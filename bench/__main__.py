@@ -41,7 +41,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"JSON of it all ({OUT})")
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="and say what changed since then")
     parser.add_argument("--profile", action="store_true", help="only say what the daemon's processor time goes into")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     if given.repeat < 1 or given.scale <= 0:
         parser.error("--repeat and --scale must be more than 0")
     return given
@@ -53,7 +53,8 @@ def chosen(patterns: Sequence[str], large: bool) -> list[Case]:
         return [case for case in CASES if case.large == large]
     for pattern in patterns:
         if not any(fnmatch.fnmatch(case.name, pattern) for case in CASES):
-            sys.exit(f"there is no case {pattern}; --list names them all")
+            print(f"there is no case {pattern}; --list names them all", file=sys.stderr)
+            sys.exit(2)
     return [case for case in CASES if any(fnmatch.fnmatch(case.name, pattern) for pattern in patterns)]
 
 

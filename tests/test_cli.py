@@ -394,7 +394,10 @@ def test_without_the_daemon_the_spool_is_read_and_that_is_said(daemon: Running, 
     assert (explained.returncode, explained.stderr) == (0, said)
     assert explained.stdout.startswith(f"{idm} to +59898344484: Delivered ")
     unknown = gateway("explain", "9" * 30, "-c", str(config))
-    assert (unknown.returncode, unknown.stderr) == (1, f"{said}there is no message {'9' * 30} (older than retention?)\n")
+    assert (unknown.returncode, unknown.stderr) == (
+        1,
+        f"{said}there is no message {'9' * 30} (older than retention?)\n",
+    )
     assert gateway("channels", "-c", str(config)).returncode == 1
     assert gateway("explain", str(idm), "-c", daemon.config).stderr == "", "this one's daemon answers"
 

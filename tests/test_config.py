@@ -408,7 +408,9 @@ def test_example_shows_every_key_with_its_default(tmp_path: Path) -> None:
     """The example with all its comments taken off is also fine, and names every key there is."""
     text = (ROOT / "config/gatewayd.yaml").read_text()
     assert set(re.findall(r"(?m)^\| `([a-z_]+)` \|", manual())) <= set(re.findall(r"([a-z_]+):", text))
-    bare = re.sub(r"(?m)^( *)# (?= *(- )?[a-z_]+:( |$))(?!.*(yaml-language-server|postgresql|_file|archive_dir))", r"\1", text)
+    bare = re.sub(
+        r"(?m)^( *)# (?= *(- )?[a-z_]+:( |$))(?!.*(yaml-language-server|postgresql|_file|archive_dir))", r"\1", text
+    )
     assert bare != text
     config = load(written(tmp_path, bare))
     default = parse(LEAST).gateway

@@ -109,7 +109,7 @@ class Quarantine(Section):
         validation_alias="backoff",
         min_length=1,
         max_length=100,
-        description="How long the 1st, 2nd, … quarantine lasts; the last one repeats. After each, one message is tried.",
+        description="How long the 1st, 2nd, … quarantine lasts; the last one repeats. After each one message is tried.",
     )
 
 

@@ -42,8 +42,8 @@ _r = schema.status_reports.c
 
 @dataclass(frozen=True, slots=True)
 class MessageView:
-    """A message's row. `queue` is one of the values in `schema`; `held_by` is the instance that has it in flight, `held`
-    who keeps it back, `wish` what is to be done as soon as it is in no hands.
+    """A message's row. `queue` is one of the values in `schema`; `held_by` is the instance that has it in flight,
+    `held` who keeps it back, `wish` what is to be done as soon as it is in no hands.
     """
 
     id: int

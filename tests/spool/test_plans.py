@@ -78,6 +78,7 @@ ALLOWED = {
     "channel_modes.MODES": "SCAN channels",  # a small table
     "lanes.ALL_LANES": "SCAN lanes",  # a small table
     "operations.FIRST_RUNNING": "SCAN operations USING INDEX ix_operations_running",  # only those under way, one row
+    "restored.STOP_OPERATIONS": "SCAN operations USING INDEX ix_operations_running",  # those under way, after a restore
     "quarantine.KNOWN": "SCAN number_faults USING COVERING INDEX ix_number_faults_last",  # a bounded piece
     "upkeep.NEWEST_EVENT": "SCAN events",  # backwards, one row
     # These look at all that is under way, or put off; and run at a start, after trouble, or when the clock went back.
@@ -87,6 +88,10 @@ ALLOWED = {
     "upkeep.ORPHANS_BEHIND": "SCAN messages USING INDEX ix_messages_behind",
     "upkeep.DELAYS_FROM_THE_FUTURE": "SCAN messages USING INDEX ix_messages_put_off",
 }
+
+
+BY_STATE = {"restored.UNSENT", "restored.TO_BE_RESENT"}
+"""Walk through all that are in a state, a bounded step after the other."""
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
@@ -102,9 +107,11 @@ def test_no_statement_reads_or_sorts_a_table(sqlite_url: str, name: str) -> None
     steps = [row[3] for row in plan]
     assert steps
     assert not [step for step in steps if "TEMP B-TREE" in step]
+    by_state = [step for step in steps if "ix_messages_state" in step]  # finds all that waits, a million perhaps
+    assert not by_state or name in BY_STATE
     scans = [step for step in steps if step.startswith("SCAN")]
     assert scans[:1] == ([ALLOWED[name]] if name in ALLOWED else [])
 
 
 def test_what_is_allowed_to_scan_still_exists() -> None:
-    assert set(ALLOWED) <= set(STATEMENTS)
+    assert set(ALLOWED) | BY_STATE <= set(STATEMENTS)
