@@ -73,7 +73,7 @@ async def test_with_a_daemon(tmp_path: Path, config: Path) -> None:
         )
         assert "it has no key; crm is wanted" in text
         assert "sim2" in text
-        assert "it is down (until 2027-" in text
+        assert "it is down" in text
         words = ("test", "098344484", "--class", "campaign", "--campaign", "sale", "--json")
         assert json.loads(good(await typed(*words)))["dialer"] == "spring"
         refused = await typed("test", "+5491123456789")

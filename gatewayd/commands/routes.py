@@ -10,7 +10,7 @@ import typer
 
 from gatewayd.commands.client import ConfigOption, JsonOption, SocketOption
 from gatewayd.commands.control import DaemonDown, Target, call
-from gatewayd.commands.table import local, plain, show
+from gatewayd.commands.table import plain, show
 
 if TYPE_CHECKING:
     from gatewayd.config import Config
@@ -98,7 +98,7 @@ def _row(rule: dict[str, Any]) -> list[str]:
 def _obstacle(channel: dict[str, Any]) -> str:
     if not channel["obstacle"]:
         return "can send"
-    return str(channel["obstacle"]) + (f" (until {local(channel['until'])})" if channel["until"] else "")
+    return str(channel["obstacle"])
 
 
 def _shared(target: str, weights: list[int]) -> str:

@@ -710,8 +710,8 @@ class Dispatcher:
         urgent = lane.source == ALERT and self._rules.urgent(now_s)
         found = []
         for task in self._channels.values():
-            shut = self._rules.shut(task, lane, now_ms, now_s)
-            if shut is None or shut.why is not Why.OTHERS:
+            if self._rules.reaches(task, lane):
+                shut = self._rules.shut(task, lane, now_ms, now_s)
                 found.append(obstacle(task, shut, now_ms, now_s, self._shown, urgent=urgent))
         return found
 

@@ -217,6 +217,17 @@ class Eligibility:
             return None  # bound already: no route has a say
         return self._elsewhere(task, lane, now_ms, now_s, ignores)
 
+    def reaches(self, task: ChannelTask, lane: Lane) -> bool:
+        """Whether a channel serves a lane at all, now or at another time."""
+        if not lane.open_to(task.name, task.sim_id):
+            return False
+        prefer, target = self.target_of(lane)
+        if lane.sim_id or lane.channel or (prefer and prefer == task.sim_id):
+            return True
+        if target.ports is not None:
+            return any(name == task.name for _, name in self.ports(target))
+        return any(_in(task, tier) for tier in target.tiers)
+
     def _out_of_time(self, task: ChannelTask, lane: Lane, now_ms: int, now_s: float) -> Shut | None:
         dialer = self.dialer_of(lane)
         windowed = bool(task.schedules) or (dialer is not None and (dialer.schedule or dialer.recipient))

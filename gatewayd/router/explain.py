@@ -58,7 +58,8 @@ def _to_process(
     held = _first(detail, S.HELD)
     if held is not None:
         last = _last_event(detail, S.HELD)
-        return f"kept back{_when(last, now)}: {_said(last) or 'an operator has to release it'}{_sent_before(detail)}"
+        by = f" by {last.actor}" if last is not None and last.actor else ""
+        return f"kept back{by}{_when(last, now)}: {_said(last) or 'an operator has to release it'}{_sent_before(detail)}"
     in_hand = _first(detail, S.SUBMITTING)
     if in_hand is not None:
         wished = {"cancel": "; it will be cancelled if it can still be called back", "hold": "; it will be held"}

@@ -93,4 +93,4 @@ def _time(epoch_ms: int) -> str:
 
 
 def _span(seconds: float) -> str:
-    return f"{seconds:g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{round(seconds, 1):g} s" if seconds < 10 else f"{seconds:.0f} s"
