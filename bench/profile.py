@@ -39,6 +39,8 @@ AREAS = (  # the first part of a file's path that fits, from the innermost frame
     ("selectors", "event loop"),
     ("threading", "handing over between threads"),
 )
+WAITING = frozenset({"_connection_worker_thread", "_worker", "Writer._take", "wait", "Condition.wait"})
+"""Innermost functions of threads that have nothing to do; to py-spy they seem to work."""
 SQLITE = frozenset(
     {"_execute", "flush", "control", "one", "all", "run"}
 )  # of writer.Tx: what is innermost calls SQLite
@@ -60,7 +62,17 @@ async def profile(scale: float = 1.0) -> dict[str, Any]:
             daemon(directory, configuration(directory, sims.ports)) as gateway,
         ):
             await all_ready(gateway)
-            arguments = ("record", "--pid", str(gateway.pid), "--rate", str(RATE), "--format", "raw", "--threads")
+            arguments = (
+                "record",
+                "--pid",
+                str(gateway.pid),
+                "--rate",
+                str(RATE),
+                "--format",
+                "raw",
+                "--threads",
+                "--nonblocking",
+            )
             sampling = await asyncio.create_subprocess_exec(
                 spy, *arguments, "--duration", "unlimited", "--output", str(directory / "stacks"),
                 stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
@@ -85,6 +97,8 @@ def summed(stacks: str) -> list[tuple[str, str, float]]:
     for line in stacks.splitlines():
         stack, _, count = line.rpartition(" ")
         thread, *frames = stack.split(";")
+        if frames and frames[-1].partition(" (")[0] in WAITING:
+            continue
         found[_thread(thread), area_of(frames)] += int(count)
     total = sum(found.values())
     return [(thread, area, count / total) for (thread, area), count in found.most_common()]
@@ -94,7 +108,7 @@ def area_of(frames: list[str]) -> str:
     """What a stack is at, by its innermost frame that says so. Frames as "function (file:line)"."""
     for frame in reversed(frames):
         function, _, place = frame.partition(" (")
-        if "spool/writer.py" in place and function in SQLITE:
+        if "spool/writer.py" in place and function.rpartition(".")[2] in SQLITE:
             return "SQLite"
         for part, area in AREAS:
             if part in place:

@@ -1,7 +1,8 @@
-"""Places at which the crash harness (docs/crash.md) can end the daemon at once: SIGKILL, nothing tidied up.
+"""Places at which the crash harness (docs/crash.md) can end a process at once: SIGKILL, nothing tidied up.
 
-`reach(name)` stands where something has just been done, or is just about to be. It does nothing, unless the daemon was
-started with `GATEWAYD_CRASH_AT="NAME:N"` in its environment: then the N-th passage of that point is the last.
+`reach(name)` stands where something has just been done, or is just about to be. It does nothing, unless the daemon (or
+`gatewayd backup`, `gatewayd restore`) was started with `GATEWAYD_CRASH_AT="NAME:N"` in its environment: then the N-th
+passage of that point is the last.
 """
 
 from __future__ import annotations
@@ -38,6 +39,18 @@ POINTS: Mapping[str, str] = {
     "outbox.before_call": "an event is about to be told",
     "outbox.called": "the endpoint was told, which is not on disk",
     "outbox.recorded": "that it was told is on disk",
+    "operation.applied": "a step of an operation on the queue ran, and is not committed",
+    "operation.stepped": "it is on disk, and the next one has not begun",
+    "archive.inside_member": "retention has written half of what it archives",
+    "prune.archived": "records are in the archive, and still in the spool",
+    "witness.written": "the new witness file is on disk, and has not its name yet",
+    "witness.renamed": "it has taken the old one's place",
+    "backup.checked": "a backup is complete and checked, and has not its name yet",
+    "restore.marked": "a copy of a backup is complete and marked, the spool is as it was",
+    "restore.waiting": "the copy waits beside the spool, which is still in its place",
+    "restore.aside": "the spool was moved aside, and nothing is in its place",
+    "hold.stepped": "a step of what a restored spool takes for unsent is held",
+    "hold.done": "all of it is held, and the spool still marked as restored",
     "stop.closing": "SIGTERM: the channels are closed, the clean stop is not on disk",
 }
 """Every point, and what a crash there means. `tests/crash` kills the daemon at each of them."""

@@ -105,6 +105,7 @@ def test_a_disk_without_room_is_refused(tmp_path: Path) -> None:
 def test_a_profile_is_summed_by_thread_and_area() -> None:
     stacks = (
         'thread (0x1): "MainThread";run (asyncio/base_events.py:1);feed (gatewayd/modems/at/engine.py:9) 3\n'
-        'thread (0x2): "spool-writer";_main (gatewayd/spool/writer.py:1);_execute (gatewayd/spool/writer.py:9) 1\n'
+        'thread (0x2): "spool-writer";_main (gatewayd/spool/writer.py:1);Tx._execute (gatewayd/spool/writer.py:9) 1\n'
+        'thread (0x2): "spool-writer";_main (gatewayd/spool/writer.py:1);Writer._take (gatewayd/spool/writer.py:9) 7\n'
     )
     assert summed(stacks) == [("event loop", "AT engine", 0.75), ("writer", "SQLite", 0.25)]

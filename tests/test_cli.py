@@ -400,6 +400,11 @@ def test_without_the_daemon_the_spool_is_read_and_that_is_said(daemon: Running, 
     )
     assert gateway("channels", "-c", str(config)).returncode == 1
     assert gateway("explain", str(idm), "-c", daemon.config).stderr == "", "this one's daemon answers"
+    elsewhere["spool"]["url"] = f"sqlite:///{tmp_path}/none.db"
+    config.write_text(yaml.safe_dump(elsewhere))
+    none = gateway("messages", "-c", str(config))
+    assert none.returncode == 1
+    assert none.stderr == f"{said}the spool {tmp_path}/none.db cannot be read: No such file or directory\n"
 
 
 def test_an_explicit_socket_never_means_another_daemons_spool(daemon: Running, tmp_path: Path) -> None:

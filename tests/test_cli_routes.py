@@ -53,7 +53,8 @@ async def test_with_a_daemon(tmp_path: Path, config: Path) -> None:
     async def typed(*words: str) -> subprocess.CompletedProcess[str]:
         return await asyncio.to_thread(command, "routes", *words, "--socket", socket)
 
-    async with gateway(tmp_path, submission=submission_settings(load(config)), control_socket=socket):
+    settings = submission_settings(load(config))
+    async with gateway(tmp_path, submission=settings, control_socket=socket) as running:
         lines = good(await typed()).splitlines()
         assert [" ".join(line.split()) for line in lines] == [
             "rule goes by which",
@@ -76,6 +77,9 @@ async def test_with_a_daemon(tmp_path: Path, config: Path) -> None:
         assert "it is down" in text
         words = ("test", "098344484", "--class", "campaign", "--campaign", "sale", "--json")
         assert json.loads(good(await typed(*words)))["dialer"] == "spring"
+        running.operator.why = "paused by ana: the bill"
+        text = good(await typed("test", "098344484"))
+        assert text.endswith("\npaused by ana: the bill; nothing is sent until `gatewayd resume`\n")
         refused = await typed("test", "+5491123456789")
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "number: +5491123456789 is a number of AR" in refused.stderr

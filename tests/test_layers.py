@@ -31,6 +31,7 @@ PURE = {
     "modems.at",
     "spool.lifecycle",
     "spool.periods",
+    "spool.rhythm",
     "spool.retry",
     "spool.correlate",
     "router.numbers",

@@ -114,8 +114,12 @@ async def test_held_in_hand_and_released_it_goes_out_once(tmp_path: Path) -> Non
         await order(gateway, "hold", ids=[idm])
         await gateway.until(idm, lambda m: m["held"] == "operator")
         assert not await sim.ledger("submit")
+        _, out, _ = await cli(gateway, "messages", "--held", "operator")
+        assert "to process, held" in out
         status, out, _ = await cli(gateway, "messages", "release", str(idm), "--reason", "it was right")
         assert (status, out) == (0, f"{idm}: released\n")
+        _, out, _ = await cli(gateway, "operations", "show", "2")
+        assert out.endswith(f": ids={idm} (it was right)\n"), out
         await gateway.until(idm, lambda m: m["state"] == 2)
         assert await sent_times(sim) == Counter(["held"])
 

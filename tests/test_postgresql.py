@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 import pytest
 
 from gatewayd.modems.simulator.process import simulator_process
-from tests.daemon import DaemonProcess, configuration, daemon, delivered
+from tests.crash.plan import RANDOM, Kill
+from tests.crash.rig import Rig
+from tests.daemon import configuration, daemon, delivered
 from tests.faults import all_ready, all_settled, check, one_line, post, refuses, sent_times, start_that_fails
 from tests.postgres import PostgresServer, running_server
 
@@ -57,31 +58,16 @@ async def test_a_post_goes_out_and_its_report_comes_back(tmp_path: Path, server:
             assert (await gateway.message(idm))["delivery"] == "delivered"
 
 
-async def test_three_kills_in_a_drain_lose_nothing_and_double_nothing(tmp_path: Path, server: PostgresServer) -> None:
-    moment = random.Random(20261123)
-    config = on(server, tmp_path, MODEMS)
-    async with simulator_process(modems=MODEMS, directory=tmp_path / "sim", latency_ms=60) as sim:
-        async with daemon(tmp_path, config) as gateway:
-            accepted = await post(gateway, MESSAGES)
-            await gateway.kill()
-        for _ in range(3):
-            sent = len(await sim.ledger("submit"))
-            async with daemon(tmp_path, config) as gateway:
-                await sim.control.wait("submit", sent + moment.randrange(4, 12))
-                await asyncio.sleep(moment.uniform(0, 0.06))  # anywhere within a submission, not a synchronisation
-                before = await doubtful(gateway)
-                await gateway.kill()
-            async with daemon(tmp_path, config) as gateway:
-                assert len(await doubtful(gateway) - before) <= MODEMS, "more in doubt than the channels had in hand"
-                await gateway.kill()
-        async with daemon(tmp_path, config) as gateway:
-            found = await all_settled(gateway)
-            check(accepted, found, await sent_times(sim))
-            assert {m["state"] for m in found.values()} <= {2, 8}
+KILLS = ("writer.before_commit:30", "operation.applied:3", "", "writer.committed:40", "modem.handed_over:6", "")
 
 
-async def doubtful(gateway: DaemonProcess) -> set[int]:
-    return {m["idm"] for m in await gateway.messages() if m["state"] == 8}
+async def test_kills_under_the_load_of_the_crash_rig(tmp_path: Path, server: PostgresServer) -> None:
+    """Turns, intervals, quotas, operations on the queue and retention, as `make crash` looks at them on SQLite."""
+    kinds = [point.partition(":") for point in KILLS]
+    kills = [Kill(kind or RANDOM, int(passage or 1), 0.3) for kind, _, passage in kinds]
+    found = await Rig(tmp_path, 1, kills, tmp_path / "pycache", server.new_database()).run()
+    assert found.faults == []
+    assert sum(tally.accepted for tally in found.tallies) > 5 * len(kills), "the load was on"
 
 
 async def test_a_server_that_crashes_in_a_drain_is_waited_for(tmp_path: Path, server: PostgresServer) -> None:

@@ -80,7 +80,7 @@ def messages(
         [
             str(item["idm"]),
             item["to"],
-            _words(item["state_name"]),
+            _words(item["state_name"]) + (", held" if item["held"] else ""),
             item["in_doubt"] if doubts else item["delivery"],
             item["channel"] or "",
             local(item["accepted_at"], short=True),

@@ -14,6 +14,8 @@ from gatewayd.commands.table import local, plain, show, zone
 
 app = typer.Typer(invoke_without_command=True)
 
+IDS_SHOWN = 10  # of up to a thousand
+
 
 @app.callback()
 def operations(
@@ -43,7 +45,7 @@ def operations(
         ]
         for item in items
     ]
-    show(["id", f"at ({zone()})", "action", "state", "matched", "changed", "by", "which, and why"], rows, one_line=True)
+    show(["id", f"at ({zone()})", "action", "state", "matched", "changed", "by", "which, and why"], rows)
 
 
 @app.command("show")
@@ -59,7 +61,9 @@ def show_one(
         typer.echo(json.dumps(found))
         return
     typer.echo(operation_line(found))
-    typer.echo(plain(f"{found['action']} by {found['actor']} at {local(found['at'])}: {_said(found['filter'])}"))
+    meant = _said({**found["filter"], **found["value"]})
+    why = f" ({found['reason']})" if found["reason"] else ""
+    typer.echo(plain(f"{found['action']} by {found['actor']} at {local(found['at'])} {zone()}: {meant}{why}"))
 
 
 @app.command("stop")
@@ -77,6 +81,9 @@ def stop(
 def _said(values: dict[str, Any]) -> str:
     said = []
     for name, value in values.items():
-        shown = ",".join(map(str, value)) if isinstance(value, list) else value
+        shown = value
+        if isinstance(value, list):
+            more = f" and {len(value) - IDS_SHOWN} more" if len(value) > IDS_SHOWN else ""
+            shown = ", ".join(map(str, value[:IDS_SHOWN])) + more
         said.append(name if value is True else f"{name}={shown}")
     return " ".join(said)

@@ -88,6 +88,8 @@ def try_out(
         return
     rows = [[each["channel"], _obstacle(each)] for each in found["channels"]]
     show(["channel", "now"], rows)
+    if found["paused"]:
+        typer.echo("\n" + plain(f"{found['paused']}; nothing is sent until `gatewayd resume`"))
 
 
 def _row(rule: dict[str, Any]) -> list[str]:

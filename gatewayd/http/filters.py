@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from gatewayd.clock import iso
 from gatewayd.errors import RequestError
-from gatewayd.http import schemas, views
+from gatewayd.http import parameters, schemas, views
 from gatewayd.http.context import HttpContext
 from gatewayd.http.inbound import plus_restored
 from gatewayd.http.parameters import parameter, plain_text
-from gatewayd.http.schemas_operations import MessageFilter
+from gatewayd.http.schemas_operations import Holder, MessageFilter
 from gatewayd.model import MessageClass, MessageState
 from gatewayd.router.numbers import normalise
 from gatewayd.spool.filters import Filter
@@ -25,7 +25,7 @@ QUERY = (
 _MAX_VALUE = 255
 _STATES = {**{str(state.value): state for state in MessageState}, **{name: s for s, name in views.STATE_NAMES.items()}}
 _MAY_BE_EMPTY = ("campaign", "route")  # "": what has none
-_TEXTS = ("campaign", "caller", "channel", "target", "route", "held", "client_ref")
+_TEXTS = ("campaign", "caller", "channel", "target", "route", "client_ref")
 
 
 def of_query(home_country: str, query: dict[str, str]) -> Filter:
@@ -36,8 +36,9 @@ def of_query(home_country: str, query: dict[str, str]) -> Filter:
         states=parameter(query, "state", _states) or (),
         class_=parameter(query, "class", _class),
         to=None if "to" not in query else _number(home_country, "to", query["to"]),
-        accepted_after=parameter(query, "accepted_after", schemas.epoch_ms),
-        accepted_before=parameter(query, "accepted_before", schemas.epoch_ms),
+        accepted_after=parameter(query, "accepted_after", parameters.moment),
+        accepted_before=parameter(query, "accepted_before", parameters.moment),
+        held=parameter(query, "held", _holder),
         in_doubt=bool(parameter(query, "in_doubt", _truth)),
     )
     texts: dict[str, Any] = {
@@ -62,6 +63,7 @@ def of_body(context: HttpContext, made: MessageFilter | None, ids: tuple[int, ..
         to=None if made.to is None else _number(home, "filter.to", made.to),
         accepted_after=None if made.accepted_after is None else schemas.epoch_ms(made.accepted_after),
         accepted_before=None if made.accepted_before is None else schemas.epoch_ms(made.accepted_before),
+        held=made.held,
         in_doubt=made.in_doubt,
         **{name: getattr(made, name) for name in _TEXTS},
     )
@@ -110,6 +112,12 @@ def _truth(value: str) -> bool:
     if value.lower() not in {"true", "false"}:
         raise ValueError("true or false")
     return value.lower() == "true"
+
+
+def _holder(value: str) -> str:
+    if value not in get_args(Holder):
+        raise ValueError(f"one of {', '.join(get_args(Holder))}")
+    return value
 
 
 def _some_text(value: str) -> str:

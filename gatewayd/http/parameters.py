@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from aiohttp import web
 from gatewayd.errors import RequestError
 from gatewayd.http.bodies import parse_json, read_body
 from gatewayd.http.context import HttpContext
+from gatewayd.http.schemas import YEARS_TAKEN, epoch_ms
 from gatewayd.spool.reader import MAX_PAGE
 
 T = TypeVar("T")
@@ -75,6 +77,14 @@ def order(value: str) -> str:
     if value not in {"asc", "desc"}:
         raise ValueError("asc or desc")
     return value
+
+
+def moment(value: str) -> int:
+    """A time, as UTC epoch milliseconds; a plus in its offset may have come as a space."""
+    try:
+        return epoch_ms(re.sub(r" (\d\d:\d\d)$", r"+\1", value))
+    except ValueError:
+        raise ValueError(f"a time with its offset, such as 2026-11-23T12:00:00Z, in the years {YEARS_TAKEN},") from None
 
 
 def plain_text(value: str, max_length: int) -> bool:

@@ -83,7 +83,7 @@ _MESSAGES_QUERY: tuple[tuple[str, dict[str, object], str], ...] = (
     ("to", {"type": "string", "examples": ["+59898344484"]}, "Only messages to this number."),
     ("target", {"type": "string", "minLength": 1, "maxLength": 255}, "Only what is routed there."),
     ("route", {"type": "string", "maxLength": 255}, "Only what this rule routed."),
-    ("held", {"type": "string", "examples": ["any", "operator"]}, "Only what is kept back, and by whom."),
+    ("held", {"type": "string", "enum": ["operator", "pin", "restore", "any"]}, "Only what is kept back, and by whom."),
     ("accepted_after", {"type": "string", "format": "date-time"}, "Only what was accepted then or later."),
     ("accepted_before", {"type": "string", "format": "date-time"}, "Only what was accepted before."),
     ("in_doubt", {"type": "boolean"}, "Only messages of which a part is in doubt, or was given up in doubt."),

@@ -10,10 +10,10 @@ from aiohttp import web
 from gatewayd.apikeys import Scope
 from gatewayd.clock import iso
 from gatewayd.errors import RequestError
+from gatewayd.http import parameters
 from gatewayd.http.context import CONTEXT
 from gatewayd.http.parameters import parameter, plain_text, query_of
 from gatewayd.http.problems import answer_json
-from gatewayd.http.schemas import epoch_ms
 from gatewayd.model import MessageClass
 from gatewayd.router.control import Serving
 from gatewayd.router.numbers import normalise
@@ -40,7 +40,7 @@ async def test(request: web.Request) -> web.Response:
     query = query_of(request, PARAMETERS)
     if "number" not in query:
         raise RequestError("number", "is missing: a telephone number is expected")
-    at = parameter(query, "at", _time)
+    at = parameter(query, "at", parameters.moment)
     asked = asked_of(
         context.submitter.settings,
         query["number"],
@@ -52,7 +52,7 @@ async def test(request: web.Request) -> web.Response:
     explained = context.submitter.settings.router.explain(asked)
     routed = explained.routed
     lane = Lane(0, routed.source or f"class:{asked.class_.value}", routed.target, "", 0, 0, routed.zone)
-    return answer_json(verdict(asked, explained, context.control.serving(lane)))
+    return answer_json(verdict(asked, explained, context.control.serving(lane), context.control.paused()))
 
 
 def asked_of(
@@ -101,8 +101,10 @@ def _destination(destination: Destination) -> dict[str, Any]:
     return {"target": destination.target().text, "weights": list(destination.weights)}
 
 
-def verdict(asked: Asked, explained: Explained, serving: Sequence[Serving]) -> dict[str, Any]:
-    """What the routes make of a message. `serving`: the channels that it may go by, and what is against each now."""
+def verdict(asked: Asked, explained: Explained, serving: Sequence[Serving], paused: str = "") -> dict[str, Any]:
+    """What the routes make of a message. `serving`: the channels that it may go by, and what is against each now;
+    `paused`: why nothing is sent at all.
+    """
     routed = explained.routed
     return {
         "number": asked.number,
@@ -115,6 +117,7 @@ def verdict(asked: Asked, explained: Explained, serving: Sequence[Serving]) -> d
         "route": routed.route or None,
         "target": explained.places.text,
         "zone": routed.zone,
+        "paused": paused,
         "rules": [
             {"kind": each.kind, "name": each.name, "chosen": each.chosen, "against": each.against}
             for each in explained.verdicts
@@ -145,13 +148,6 @@ def places_in_words(target: Target) -> str:
         group = f"the group {target.group}" if target.group else "all channels"
         said = f"ports {', '.join(map(str, target.ports))} of {group} in turn"
     return f"{said}, first by the SIM that wrote to the number last" if target.sticky else said
-
-
-def _time(value: str) -> int:
-    try:
-        return epoch_ms(value.replace(" ", "+"))  # a plus that the caller did not escape
-    except ValueError:
-        raise ValueError("a time with its offset, such as 2026-11-23T12:00:00Z,") from None
 
 
 def _class(value: str) -> MessageClass:

@@ -20,6 +20,7 @@ MAX_URL = 2048  # characters
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _YEARS = range(2000, 2200)
+YEARS_TAKEN = f"{_YEARS[0]} to {_YEARS[-1]}"
 
 
 def _timestamp(text: str) -> str:
@@ -37,7 +38,7 @@ def epoch_ms(text: str) -> int:
     except ValueError:
         raise ValueError(f"there is no such time; {expected}") from None
     if moment.year not in _YEARS:
-        raise ValueError(f"the year is not within {_YEARS[0]} to {_YEARS[-1]}")
+        raise ValueError(f"the year is not within {YEARS_TAKEN}")
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 

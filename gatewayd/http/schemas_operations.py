@@ -16,6 +16,7 @@ MAX_REASON = 500  # characters
 ActionName = Literal["cancel", "hold", "release", "requeue", "priority", "route", "resolve"]
 ResolutionName = Literal["sent", "resend", "give_up"]
 ClassName = Literal["application", "alert", "agent", "campaign", "system"]
+Holder = Literal["operator", "pin", "restore", "any"]
 Idm = Annotated[int, Field(ge=1, le=MAX_ID)]
 
 
@@ -34,8 +35,8 @@ class MessageFilter(_Taken):
     to: str | None = Field(None, min_length=1, max_length=64, description="A number, as a message's `to`.")
     target: str | None = Field(None, min_length=1, max_length=MAX_URL, description="Where it is routed.")
     route: str | None = Field(None, max_length=128, description="The rule that routed it.")
-    held: str | None = Field(
-        None, min_length=1, max_length=32, description="Who keeps it back: operator, pin, restore; any of them: any."
+    held: Holder | None = Field(
+        None, description="Who keeps it back: an operator, the channel it is pinned to, a restore; anybody."
     )
     client_ref: str | None = Field(None, min_length=1, max_length=MAX_CLIENT_REF)
     accepted_after: Timestamp | None = Field(None, description="Accepted at this time or later.")

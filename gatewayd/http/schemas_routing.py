@@ -57,5 +57,6 @@ class RouteTest(_Given):
     route: str | None = Field(description="Null: none matches, or a dialer takes it.")
     target: str
     zone: str = Field(description="The recipient's time zones, where a dialer's windows go by them.")
+    paused: str = Field(description="Why nothing at all is sent now; empty: sending is on.")
     rules: list[RouteVerdict]
     channels: list[RouteChannel]

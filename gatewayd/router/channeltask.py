@@ -51,6 +51,8 @@ class ChannelTask:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     alarm: asyncio.TimerHandle | None = None  # wakes it
     called: bool = False  # woken because a message became claimable
+    errand: str = ""  # woken because this dialer may start its next message
+    again: bool = False  # something became claimable while it was asking
     alerts_seen: int = -1  # for which version of the urgent lanes it found nothing
     leaving: bool = False  # removed by a reload: it takes nothing more
     told: ChannelState | None = None  # the state of the last event about it

@@ -23,7 +23,7 @@ from gatewayd.modems.supervisor import Debtor, Supervisor
 from gatewayd.router.breaker import Breaker
 from gatewayd.router.channeltask import ChannelTask
 from gatewayd.router.control import ChannelView, Serving
-from gatewayd.router.eligibility import ALERT, DispatchSettings, Eligibility, Why, of_dialer
+from gatewayd.router.eligibility import ALERT, CAMPAIGN_SOURCE, DispatchSettings, Eligibility, Shut, Why, of_dialer
 from gatewayd.router.inbound import RETRY_S, Inbound, persistently, told
 from gatewayd.router.obstacles import obstacle
 from gatewayd.router.pacing import Pace, start_moment
@@ -65,13 +65,14 @@ class Sim:
 
 class _Question:
     """What a channel asks the spool for. `again_s`: when it is worth asking again (monotonic), if nothing happens
-    before.
+    before. `dialers`: those whose interval kept their messages back.
 
     The spool calls what is in `wanted` from the writer's thread.
     """
 
     def __init__(self, rules: Eligibility, task: ChannelTask, channel: Channel, clock: Clock, paced: bool) -> None:
         self.again_s: float | None = None
+        self.dialers: set[str] = set()
 
         def serves(lane: Lane) -> bool:
             shut = rules.shut(task, lane, clock.now_ms(), clock.monotonic(), paced=paced)
@@ -79,6 +80,8 @@ class _Question:
                 return True
             if shut.again_s is not None and (self.again_s is None or shut.again_s < self.again_s):
                 self.again_s = shut.again_s
+            if shut.why is Why.DIALER_PACE:
+                self.dialers.add(shut.detail)
             return False
 
         self.wanted = Want(
@@ -113,8 +116,9 @@ class Dispatcher:
         self._rules = Eligibility(settings or DispatchSettings(), self._channels, store.turns, clock, doubt)
         self._sims: dict[str, tuple[SimIdentity, Callable[[SimIdentity], Sim]]] = {}  # what is in which channel
         self._idle: dict[ChannelTask, None] = {}  # in the order they became idle
-        self._version = 0  # grows with every message that becomes claimable
-        self._alerts = 0  # the same for urgent ones
+        self._asking: set[ChannelTask] = set()  # wait for the spool's answer
+        self._version = 0  # grows whenever what is open to whom may have changed
+        self._alerts = 0  # grows with every urgent message that becomes claimable, and with `_version`
         self._dialers: dict[str, asyncio.TimerHandle] = {}  # when each may start again
         self._paused = ""
         self._pauses = 0  # how often it was paused
@@ -191,6 +195,9 @@ class Dispatcher:
         for name, mode in (await self._store.channel_modes()).items():
             if name in self._channels:
                 self._channels[name].mode, self._channels[name].mode_reason = mode.mode, mode.sentence
+        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic()
+        for source, started_at in (await self._store.last_starts()).items():
+            self._rules.resume(source, now_s - max(0, now_ms - started_at) / 1000)
         self._clockwork = asyncio.create_task(self._keep_time(), name="clockwork")
         self._clockwork.add_done_callback(_report_death)
         for task in self._channels.values():
@@ -250,15 +257,16 @@ class Dispatcher:
             self._due.set()
             self._look_again()
             return
-        if not notices.lanes:
-            return
-        self._version += 1
         now_ms, now_s = self._clock.now_ms(), self._clock.monotonic()
         for lane, count in notices.lanes.items():
             if lane.source == ALERT:
                 self._alerts += 1
                 for task in self._channels.values():  # also those that keep their pace
                     task.wake.set()
+            for task in self._asking:  # whether they saw it is not known
+                shut = self._rules.shut(task, lane, now_ms, now_s)
+                task.again = task.again or shut is None
+                self._heed(task, shut)
             for task in list(self._idle):
                 if count == 0:
                     break
@@ -267,8 +275,14 @@ class Dispatcher:
                     task.called = True
                     self._wake(task)
                     count -= 1
-                elif shut.again_s is not None:
-                    self._wake_at(task, shut.again_s)
+                self._heed(task, shut)
+
+    def _heed(self, task: ChannelTask, shut: Shut | None) -> None:
+        """See to it that a lane that is closed to a channel is looked at again when it may be open."""
+        if shut is not None and shut.again_s is not None:
+            self._wake_at(task, shut.again_s)
+        if shut is not None and shut.why is Why.DIALER_PACE:
+            self._await_dialer(shut.detail)
 
     def _wake(self, task: ChannelTask) -> None:
         self._idle.pop(task, None)
@@ -286,18 +300,38 @@ class Dispatcher:
     def _look_again(self) -> None:
         """What is open to whom may be another matter now: everybody asks again."""
         self._version += 1
+        self._alerts += 1
         self._wake_all()
 
+    def _await_dialer(self, name: str) -> None:
+        """Look for a dialer's next message when it may start it."""
+        loop = asyncio.get_running_loop()
+        when = loop.time() + self._rules.paced_s(name, self._clock.monotonic())
+        timer = self._dialers.get(name)
+        if timer is None or not loop.time() < timer.when() <= when:
+            if timer is not None:
+                timer.cancel()
+            self._dialers[name] = loop.call_at(when, self._dialer_free, name)
+
     def _dialer_free(self, name: str) -> None:
-        """A dialer may start its next message: one idle channel is to look for it."""
+        """A dialer may start its next message: one idle channel is to look for it, the likeliest one. If it finds none,
+        all the others look (`_run_errand`): which of them it may go to is known to the spool.
+        """
         now_ms, now_s = self._clock.now_ms(), self._clock.monotonic()
         self._version += 1
-        for task in list(self._idle):
-            shut = self._rules.shut(task, of_dialer(name), now_ms, now_s)
-            if shut is None or shut.why in (Why.WINDOW, Why.DIALER_WINDOW, Why.RECIPIENT_WINDOW):
-                task.called = True
-                self._wake(task)
-                return
+        idle = list(self._idle)
+        open_to = (task for task in idle if self._rules.shut(task, of_dialer(name), now_ms, now_s) is None)
+        task = next(open_to, idle[0] if idle else None)
+        if task is not None:
+            task.called, task.errand = True, name
+            self._wake(task)
+
+    def _run_errand(self, task: ChannelTask, claim: Claim | None) -> None:
+        """Of a channel that looked for a dialer's message: `claim` is what it found."""
+        name, task.errand = task.errand, ""
+        if name and (claim is None or claim.lane.source != CAMPAIGN_SOURCE + name):
+            for other in list(self._idle):
+                self._wake(other)
 
     def _wake_all(self) -> None:
         for task in self._channels.values():
@@ -321,6 +355,8 @@ class Dispatcher:
                     continue
                 version, alerts = self._version, self._alerts
                 want = self._want(task, channel, paced)
+                task.again = False
+                self._asking.add(task)
                 try:
                     if failures:  # of a commit that may have taken place: a claim that nobody got
                         await self._say_unsaid()  # or what a removed channel submitted would be taken for one
@@ -332,11 +368,15 @@ class Dispatcher:
                     await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
                     failures += 1
                     continue
+                finally:
+                    self._asking.discard(task)
                 failures = 0
                 result = None
                 self._learn(task, taken)
                 since, ended = ended, None
-                task.called = task.called and channel is None
+                if channel is not None:
+                    task.called = False
+                    self._run_errand(task, taken.claim)
                 if taken.claim is not None and channel is not None:
                     task.in_hand = taken.claim
                     if since is not None:
@@ -347,15 +387,18 @@ class Dispatcher:
                     ended = self._clock.monotonic()
                     task.in_hand = None
                     _count(task.name, result)
-                elif channel is not None and not taken.more and version == self._version:
+                elif channel is not None and not taken.more:
                     assert want is not None
                     task.alerts_seen = alerts
-                    if paced or task.spent is not None:
-                        continue  # to wait for its time
+                    if paced or task.spent is not None or task.again or version != self._version:
+                        continue  # to wait for its time, or to ask again
                     self._idle[task] = None
                     if want.again_s is not None:
                         self._wake_at(task, want.again_s)
+                    for name in want.dialers:
+                        self._await_dialer(name)
                     await task.wake.wait()
+                    self._idle.pop(task, None)  # woken before it was idle, it is still there
                 task.wake.clear()
         except asyncio.CancelledError:
             await self._let_go(task, result)
@@ -395,7 +438,9 @@ class Dispatcher:
         if taken.left:
             task.left = taken.left
         if taken.spent_for_new is not None:
-            task.spent_for_new = taken.spent_for_new
+            known, task.spent_for_new = task.spent_for_new, taken.spent_for_new
+            if known is None or known.until_ms != task.spent_for_new.until_ms:
+                self._look_again()  # others are to stand in for it
         claim = taken.claim
         self._free_dialers(task, claim.lane.source.removeprefix("dialer:") if claim and claim.begins else "")
 
@@ -409,7 +454,7 @@ class Dispatcher:
         All of them: which of them it may go to is known to the spool.
         """
         if task.called:
-            task.called = False
+            task.called, task.errand = False, ""
             for other in list(self._idle):
                 self._wake(other)
 
@@ -496,10 +541,7 @@ class Dispatcher:
         free_at = self._rules.started(task, claim.lane, now_s)
         if free_at is not None:
             name = claim.lane.source.removeprefix("dialer:")
-            if name in self._dialers:
-                self._dialers[name].cancel()
-            loop = asyncio.get_running_loop()
-            self._dialers[name] = loop.call_later(free_at - now_s, self._dialer_free, name)
+            self._await_dialer(name)
 
     def _started(self, task: ChannelTask, claim: Claim, started_ms: int, finished_ms: int, called: float) -> None:
         moment = start_moment(started_ms, finished_ms, called, self._clock.monotonic())
@@ -632,7 +674,8 @@ class Dispatcher:
         task.sim_id = 0 if pairing.changed else pairing.sim_id
         if pairing.last_submit_at is not None:  # the network counts over our restarts
             age_s = max(0.0, (self._clock.now_ms() - pairing.last_submit_at) / 1000)
-            task.pace.started(self._clock.monotonic() - age_s)
+            for pace in (task.pace, task.urgent):
+                pace.resume(self._clock.monotonic() - age_s)
         owes_s = (pairing.owes_until - self._clock.now_ms()) / 1000
         session = task.supervisor.session
         if owes_s > 0 and isinstance(session, Debtor):

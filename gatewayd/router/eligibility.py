@@ -19,12 +19,13 @@ from gatewayd.router.target import Kind, Target, Tier, parse
 from gatewayd.router.windows import Schedule
 from gatewayd.spool.channel_modes import DRAINING, PAUSED
 from gatewayd.spool.lanes import Lane
-from gatewayd.spool.quota import SimQuota
+from gatewayd.spool.quota import SimQuota, Spent
 from gatewayd.spool.work import PREFER
 
 ALERT = "class:alert"  # the source of the urgent lane
 CAMPAIGN_SOURCE = "dialer:"
 HOUR_S = 3600.0
+DOUBT_AGAIN_S = 10.0  # a doubt that came and went between two looks at the clock is told to nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +151,14 @@ class Eligibility:
         self._doubt = doubt
         self._begun_s = clock.monotonic()
         self._waited: dict[str, _Waited] = {}  # by the turn's key
-        self._alerts: list[float] = []  # when the alerts of the last hour started
+        self._alerts: list[float] = []  # when alerts started, as many as the cap; changed by the event loop only
         self.starts: dict[str, Starts] = {}
         self.settings = settings
         self.configure(settings)
 
     def configure(self, settings: DispatchSettings) -> None:
-        """Work by other settings from now on; what dialers have started still counts."""
-        starts = {}
+        """Work by other settings from now on; what dialers have started still counts, also when they come back."""
+        starts = dict(self.starts)
         for name, dialer in settings.dialers.items():
             kept = self.starts.get(name)
             if kept is None:
@@ -170,12 +171,11 @@ class Eligibility:
 
     def urgent(self, now_s: float) -> bool:
         """Whether alerts may still go ahead of all others: their cap is not used up."""
-        alerts = [at for at in self._alerts if at > now_s - HOUR_S]
-        self._alerts = alerts
-        return len(alerts) < self.settings.urgent.per_hour
+        most, alerts = self.settings.urgent.per_hour, self._alerts
+        return most > 0 and (len(alerts) < most or alerts[-most] <= now_s - HOUR_S)
 
     def alert_started(self, at_s: float) -> None:
-        self._alerts.append(at_s)
+        self._alerts = [*self._alerts, at_s][-max(1, self.settings.urgent.per_hour) :]
 
     # Lanes.
 
@@ -203,11 +203,8 @@ class Eligibility:
         urgent = lane.source == ALERT and self.urgent(now_s)
         if paced and not urgent:
             return Shut(Why.PACE, again_s=now_s + task.pace.wait_s(now_s))
-        full = task.spent_for_new
-        if full is not None and now_ms < full.until_ms and lane.avoid_sim_id < 0:
-            prefer, _ = split(lane.target)
-            if prefer != task.sim_id:  # else it is here because this SIM knows the number
-                return self._until(Why.NO_ROOM, full.until_ms, now_ms, now_s, full.period)
+        if (full := _no_room(task, lane, now_ms)) is not None:
+            return self._until(Why.NO_ROOM, full.until_ms, now_ms, now_s, full.period)
         ignores = urgent and self.settings.urgent.ignore_windows
         if not ignores and (closed := self._out_of_time(task, lane, now_ms, now_s)) is not None:
             return closed
@@ -232,7 +229,7 @@ class Eligibility:
         dialer = self.dialer_of(lane)
         windowed = bool(task.schedules) or (dialer is not None and (dialer.schedule or dialer.recipient))
         if (windowed or _by_calendar(task.quota)) and (doubt := self._doubt(now_ms)):
-            return Shut(Why.CLOCK, detail=doubt)
+            return Shut(Why.CLOCK, now_s + DOUBT_AGAIN_S, detail=doubt)
         for schedule in task.schedules:
             if not schedule.claimable(now_ms):
                 return self._until(Why.WINDOW, schedule.claimable_at(now_ms), now_ms, now_s, schedule.name)
@@ -241,8 +238,8 @@ class Eligibility:
     def _dialer_shut(self, task: ChannelTask, lane: Lane, now_ms: int, now_s: float) -> Shut | None:
         name = lane.source.removeprefix(CAMPAIGN_SOURCE)
         dialer = self.settings.dialers.get(name)
-        if dialer is None:
-            return Shut(Why.NO_DIALER, detail=name)
+        if dialer is None:  # the rest of what has begun goes out all the same
+            return None if lane.sim_id else Shut(Why.NO_DIALER, detail=name)
         if dialer.schedule is not None and not dialer.schedule.claimable(now_ms):
             until = dialer.schedule.claimable_at(now_ms)
             return self._until(Why.DIALER_WINDOW, until, now_ms, now_s, dialer.schedule.name)
@@ -287,7 +284,7 @@ class Eligibility:
         """None: nothing of this tier can serve the lane, so the next one may. Else until when it is waited for
         (monotonic seconds), 0 as long as nothing changes.
         """
-        members = [task for task in self._tasks.values() if _in(task, tier)]
+        members = [task for task in list(self._tasks.values()) if _in(task, tier)]  # a reload adds and removes some
         waits: float | None = None
         if not members:
             gone = self._begun_s + self.settings.failover_after_s  # at the start they may still be on their way
@@ -308,6 +305,8 @@ class Eligibility:
         if task.mode or task.leaving or task.breaker.stopped_s(now_s) > 0:
             return False
         if task.spent is not None and now_ms < task.spent.until_ms:
+            return False
+        if _no_room(task, lane, now_ms) is not None:
             return False
         return ignores or self._out_of_time(task, lane, now_ms, now_s) is None
 
@@ -394,7 +393,7 @@ class Eligibility:
             return False
         now_ms, now_s = self._clock.now_ms(), self._clock.monotonic()
         free = replace(lane, sim_id=0, avoid_sim_id=task.sim_id)
-        for other in self._tasks.values():
+        for other in list(self._tasks.values()):
             if other is task or other.sim_id == task.sim_id or other.usable is None or other.leaving:
                 continue
             shut = self.shut(other, free, now_ms, now_s)
@@ -421,6 +420,8 @@ class Eligibility:
 
     def closes_at(self, task: ChannelTask, lane: Lane, now_ms: int) -> int | None:
         """When the validity given to the network has to end (epoch ms), where a schedule asks for that."""
+        if lane.source == ALERT and self.settings.urgent.ignore_windows and self.urgent(self._clock.monotonic()):
+            return None
         ends = [_cut(schedule, now_ms) for schedule in task.schedules]
         dialer = self.dialer_of(lane)
         if dialer is not None and dialer.schedule is not None:
@@ -431,11 +432,26 @@ class Eligibility:
 
     # What is claimed and started.
 
-    def took(self, task: ChannelTask, lane: Lane) -> None:
-        """A message of the lane is claimed and will be started: its dialer starts no other until then."""
+    def took(self, task: ChannelTask, lane: Lane) -> str:
+        """A message of the lane is claimed and will be started: its dialer starts no other until then. Returns under
+        which name that start is to be remembered ("": under none, nothing is paced by it).
+        """
         starts = self.starts.get(lane.source.removeprefix(CAMPAIGN_SOURCE)) if _is_dialer(lane) else None
-        if starts is not None and starts.pace.interval_s > 0:
-            starts.held_by = task.name
+        if starts is None or starts.pace.interval_s <= 0:
+            return ""
+        starts.held_by = task.name
+        return lane.source
+
+    def resume(self, source: str, at_s: float) -> None:
+        """What the spool knows of a time before this daemon's: when a dialer started its last message (monotonic)."""
+        starts = self.starts.get(source.removeprefix(CAMPAIGN_SOURCE))
+        if starts is not None:
+            starts.pace.resume(at_s)
+
+    def paced_s(self, dialer: str, now_s: float) -> float:
+        """How long (seconds) until a dialer may start a message; 0: at once."""
+        starts = self.starts.get(dialer)
+        return 0.0 if starts is None else starts.pace.wait_s(now_s)
 
     def started(self, task: ChannelTask, lane: Lane, at_s: float) -> float | None:
         """The first segment of a message has started. Returns when its dialer may start the next (monotonic)."""
@@ -463,6 +479,18 @@ def of_dialer(name: str) -> Lane:
 
 def _is_dialer(lane: Lane) -> bool:
     return lane.source.startswith(CAMPAIGN_SOURCE)
+
+
+def _no_room(task: ChannelTask, lane: Lane, now_ms: int) -> Spent | None:
+    """The quota of the channel's SIM that has no room for a message that was refused for want of room before; None: it
+    may have.
+    """
+    full = task.spent_for_new
+    if full is None or now_ms >= full.until_ms or lane.avoid_sim_id >= 0:
+        return None
+    if lane.avoid_sim_id != -task.sim_id and split(lane.target)[0] == task.sim_id:
+        return None  # another SIM left it to this one, which knows the number
+    return full
 
 
 def _cut(schedule: Schedule, now_ms: int, zone: str = "") -> int | None:

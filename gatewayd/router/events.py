@@ -53,7 +53,7 @@ def _data(record: EventRecord) -> dict[str, Any]:
     if kind == "message":
         return _message(record, record.message)
     if kind == "inbound":
-        return {} if record.inbound is None else inbound(record.inbound)
+        return dict(record.data) if record.inbound is None else inbound(record.inbound)
     if kind == "optout":
         return _optout(record, record.optout)
     return {"channel": record.channel, "state": record.data.get("state"), "reason": record.data.get("reason", "")}

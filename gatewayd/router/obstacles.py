@@ -29,8 +29,8 @@ def obstacle(
     name = task.name
     if shut is not None and shut.why in (Why.PAUSED, Why.DRAINING):
         return Serving(name, f"{name} is {task.mode_reason}")
-    if task.mode:
-        return Serving(name, f"{name} is {task.mode_reason}")
+    if task.leaving:
+        return Serving(name, f"{name} is being removed or changed by a reload")
     status = task.supervisor.status()
     if status.state is not ChannelState.READY:
         reason = f": {status.reason}" if status.reason else ""

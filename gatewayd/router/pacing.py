@@ -33,8 +33,14 @@ class Pace:
             base = at if self.burst == 1 or self.wait_s(at) > 0 else max(self._next, at)
             self._next = max(self._next, base + step)
 
+    def resume(self, at: float) -> None:
+        """A submission was started at `at`, and what went before it is not known: the burst counts as used up."""
+        if self.interval_s > 0:
+            self._next = max(self._next, at + self.burst * self.interval_s + ROUNDING_S)
+
     def become(self, interval_s: float, jitter_s: float = 0.0, burst: int = 1) -> None:
-        """Keep another pace from the next start on."""
+        """Keep another pace from the next start on; what is waited for now gets shorter with it, but not longer."""
+        self._next -= max(0.0, self.interval_s - interval_s)
         self.interval_s, self.jitter_s, self.burst = interval_s, jitter_s, burst
 
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gatewayd import crashpoints
 from gatewayd.spool.witness import sync_folder
 
 log = logging.getLogger("gatewayd.spool")
@@ -55,6 +56,10 @@ class Archive:
                 size = end
             file.seek(size)
             try:
+                if crashpoints.is_armed("archive.inside_member"):
+                    _write_all(file, member[: len(member) // 2])
+                    crashpoints.reach("archive.inside_member")
+                    file.seek(size)
                 _write_all(file, member)
                 os.fsync(file.fileno())
             except OSError:

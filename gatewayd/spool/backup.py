@@ -20,6 +20,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import URL
 
+from gatewayd import crashpoints
 from gatewayd.errors import SpoolError
 from gatewayd.spool.engine import BUSY_TIMEOUT_S, Database, PostgresDatabase, SqliteDatabase
 from gatewayd.spool.migrate import HEAD, REVISIONS
@@ -55,6 +56,8 @@ def back_up(
     """Copy the spool to `target`. `on_progress` gets octets done and in all (SQLite only). Raises SpoolError."""
     if target.is_dir():
         raise SpoolError(f"{target} is a folder: name the file in it that the backup is to be")
+    if isinstance(database, SqliteDatabase) and target.resolve() in _files_of(database):
+        raise SpoolError(f"{target} is the spool itself, or belongs to it: name another file for the backup")
     if target.exists() and not force:
         raise SpoolError(f"{target} is there already: name another file, or overwrite it with --force")
     partial = target.with_name(target.name + ".partial")
@@ -67,11 +70,18 @@ def back_up(
                 spool_id = _dump(database.url, partial)
             sync_file(partial)
             octets = partial.stat().st_size
+            crashpoints.reach("backup.checked")
             partial.replace(target)
             sync_folder(target.parent)
     except OSError as error:
         raise SpoolError(f"cannot write {error.filename or target}: {error.strerror}") from error
     return Backup(target, now, octets, spool_id, instance)
+
+
+def _files_of(database: SqliteDatabase) -> set[Path]:
+    """What a backup must never take the place of: under a daemon that runs, all it writes would go nowhere."""
+    path = database.path.resolve()
+    return {path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal", ".lock"))}
 
 
 @contextmanager
@@ -132,7 +142,7 @@ def copy_database(
             reading.backup(writing, pages=PAGES, progress=step)
             writing.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.Error as error:
-        raise SpoolError(f"cannot copy {source}: {error}") from error
+        raise SpoolError(f"cannot copy {source} to {target}: {error}") from error
 
 
 def examine(path: Path) -> Backup:

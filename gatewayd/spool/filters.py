@@ -34,7 +34,8 @@ class Filter:
     """All that is given must hold; nothing given means every message.
 
     `to` is a number as it is dialled. `channel` has it, had it last, or is what it is pinned to. `caller`: the API key
-    or actor that submitted it. `held`: who keeps it back ("any": anybody). `in_doubt`: a part of it is in doubt, or was
+    or actor that submitted it. `held`: who keeps it back ("any": anybody, the
+    gateway that has set it aside too). `in_doubt`: a part of it is in doubt, or was
     given up in doubt. Times in epoch ms: accepted from `accepted_after` on, and before `accepted_before`.
     `only_resent`: of those that are not TO PROCESS only those that would be sent again (policy resend).
     """
@@ -247,7 +248,12 @@ def _condition(name: str) -> ColumnElement[bool]:
         case "accepted_before":
             return _m.accepted_at < bindparam("f_accepted_before")
         case "held_any":
-            return or_(_m.held != schema.sqltext(""), _m.queue == schema.sqltext(schema.KEPT))
+            set_aside = and_(
+                _m.queue == schema.sqltext(schema.OUT),
+                _m.busy == schema.sqltext(0),
+                _m.state == schema.sqltext(MessageState.TO_PROCESS.value),
+            )
+            return or_(_m.held != schema.sqltext(""), _m.queue == schema.sqltext(schema.KEPT), set_aside)
         case "in_doubt":
             return select(_s.seq).where(_s.message_id == _m.id, _in_doubt).exists()
         case "only_resent":

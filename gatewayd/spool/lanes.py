@@ -78,12 +78,14 @@ class LaneBook:
 
     `recalled`: messages in a channel's hands that must not be written any more, and why. Added to before the commit
     that makes it so, in the writer's thread; looked at by the channels' gates, in the event loop's. `turns`: the port
-    that each dial string's turn was given to last.
+    that each dial string's turn was given to last. `undecided`: SIMs that got reports of which it is not known whether
+    they are about what the SIM has in hand, or about an older doubt (`reports.record`).
     """
 
     def __init__(self) -> None:
         self.recalled: dict[int, str] = {}
         self.turns: dict[str, int] = {}
+        self.undecided: set[int] = set()
         self.quotas: dict[int, SimQuota] = {}  # by the SIM: what it was last claimed for
         self.faults = QuarantineBook()
         self._served: dict[str, int] = {}  # source: when it was last served, as a running number

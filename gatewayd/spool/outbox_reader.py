@@ -60,8 +60,9 @@ class EventRecord:
     """An event with what it is about: one of `message`, `inbound`, `optout`; none of them for a channel.
 
     `id` counts in the order of commits, without holes. `data` is what was true then: of a message state, delivery and
-    reason; of an opt-out state, prior_state, blocked and source; of a channel state and reason. `channel` of a message
-    is the one that had it last at that moment.
+    reason; of an opt-out state, prior_state, blocked and source; of a channel state and reason. Where retention has
+    deleted what the event is about, its id is in `data` (`idm`, `id`). `channel` of a message is the one that had it
+    last at that moment.
     """
 
     id: int
@@ -175,13 +176,18 @@ async def _records(connection: AsyncConnection, ids: Sequence[int]) -> dict[int,
 
 
 def _record(row: RowMapping) -> EventRecord:
+    data, message = json.loads(row["o_data"]), _message(row)
+    if row["o_message_id"] is not None and message is None:
+        data = {"idm": row["o_message_id"], **data}
+    elif row["o_inbound_id"] is not None and row["i_id"] is None:
+        data = {"id": row["o_inbound_id"], **data}
     return EventRecord(
         id=row["o_id"],
         at=row["o_at"],
         type=row["o_type"],
         channel=row["o_channel"],
-        data=json.loads(row["o_data"]),
-        message=_message(row),
+        data=data,
+        message=message,
         inbound=None if row["i_id"] is None else inbound_view(row, "i_"),
         optout=_optout(row),
     )

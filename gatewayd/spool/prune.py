@@ -2,7 +2,8 @@
 
 `Pruner` walks the tables by id, a page at a time: what is read and archived is read on a connection of its own, in a
 thread; then one small transaction deletes, which every claim goes before. Between two pages it rests for longer than
-the page took. A message that is queued, held, in hand, in doubt, or still waiting for its report, is never touched.
+the page took. A message that is queued, held, in hand, in doubt, or still waiting for its report, is never touched;
+nor what somebody is still to be told of, for events are made of the records when they are told.
 
 What is deleted is what was archived: a page is a range of ids, and what changes in it after it was read has a new
 `updated_at`, which is not old. Ids and times grow together, so a walk ends with the first page that is all young.
@@ -16,12 +17,13 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Select, Table, and_, bindparam, delete, null, or_, select, update
+from sqlalchemy import Connection, Engine, Select, Table, and_, bindparam, delete, func, null, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
+from gatewayd import crashpoints
 from gatewayd.clock import Clock
 from gatewayd.errors import SpoolError
 from gatewayd.model import MessageState
@@ -30,9 +32,12 @@ from gatewayd.msglog import Trouble
 from gatewayd.spool import schema
 from gatewayd.spool.archive import Archive
 from gatewayd.spool.engine import Database, Params, Statement
+from gatewayd.spool.events import PENDING
 from gatewayd.spool.writer import Tx, Writer
 
 log = logging.getLogger("gatewayd.spool")
+
+T = TypeVar("T")
 
 PAGE = 100  # rows of a table that one transaction deals with; each has some ten in other tables
 EVERY_MS = 600_000  # between two walks
@@ -42,12 +47,17 @@ SETTLE_MS = 300_000  # after a start, or a jump of the clock: by then it is set 
 JUMP_MS = 60_000
 REST_SHARE = 9  # a page is followed by a rest of so many times as long as it took
 MIN_REST_S = 0.02
+NEVER = 2**63 - 1  # epoch ms
+TOLD_WITHIN_MS = 30 * 86_400_000  # the largest give_up_after: what waits longer waits for a webhook that is no more
+COMMIT_MS = 3_600_000  # by which, at the most, an event is younger than the change it tells of
 
 _m = schema.messages.c
 _s = schema.segments.c
 _i = schema.inbound_messages.c
 _p = schema.inbound_parts.c
 _r = schema.status_reports.c
+_d = schema.deliveries.c
+_o = schema.outbox.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +108,16 @@ _part_with_text = and_(
 )
 _lone_part = and_(_old_part, _p.message_id.is_(None))
 _lone_report = and_(_page(_r.id), _r.received_at < bindparam("before"), _r.message_id.is_(None))
+
+# Deliveries are numbered in the order of events: the first that waits is of the oldest one.
+_first = (
+    select(func.min(_d.id))
+    .where(_d.state == schema.sqltext(PENDING), _d.created_at >= bindparam("since"))
+    .scalar_subquery()
+)
+OLDEST_UNTOLD = Statement(
+    select(_o.at).join_from(schema.deliveries, schema.outbox, _o.id == _d.outbox_id).where(_d.id == _first)
+)
 
 # What there is to do in a page; asked when it is read, and again where it is done.
 ENDED = Statement(_of_ended)
@@ -225,7 +245,7 @@ class Pruner:
         self._rest_share = rest_share
         self.spool_id = spool_id
         self._engine: Engine | None = None
-        self._reading: asyncio.Future[_Page | None] | None = None
+        self._reading: asyncio.Future[Any] | None = None
         self._seen: dict[str, _Seen] = {}
         self._trouble = Trouble(log)
         self.configure(policy)
@@ -267,12 +287,15 @@ class Pruner:
         done: dict[str, int] = {}
         policy, archive, now = self._policy, self._archive, self._clock.now_ms()
         failed = False
+        untold: int | None = None
         for way in _WAYS:
             age = way.age(policy)
             if age <= 0:
                 continue
             try:
-                async for count in self._walk(way, archive, now - age, now):
+                if untold is None:
+                    untold = await self._in_thread(partial(self._untold, now))
+                async for count in self._walk(way, archive, min(now - age, untold), now):
                     done[way.what] = done.get(way.what, 0) + count
             except OSError as error:
                 failed = True
@@ -302,6 +325,8 @@ class Pruner:
             if page.found:
                 params = {"after": after, "last": page.last, "before": before, "now": now}
                 archived = page.found if archive is not None and way.kind else None
+                if archived:
+                    crashpoints.reach("prune.archived")
                 count = await self._writer.run(partial(apply, way.found, way.steps, params, archived), rows=PAGE)
                 if count:
                     yield count
@@ -312,11 +337,18 @@ class Pruner:
                 self._rest_share and max(MIN_REST_S, self._rest_share * (self._clock.monotonic() - begun))
             )
 
-    async def _in_thread(self, read: Callable[[], _Page | None]) -> _Page | None:
-        self._reading = asyncio.get_running_loop().run_in_executor(None, read)
-        return await asyncio.shield(self._reading)  # a thread cannot be cancelled
+    async def _in_thread(self, read: Callable[[], T]) -> T:
+        reading = self._reading = asyncio.get_running_loop().run_in_executor(None, read)
+        return await asyncio.shield(reading)  # a thread cannot be cancelled
 
     # In a thread of its own from here on.
+
+    def _untold(self, now: int) -> int:
+        """What changed before this (epoch ms), everybody was told of who is still to be told of anything."""
+        self._engine = self._engine or self._database.thread_engine()
+        with self._engine.connect() as connection:
+            at = connection.execute(_select(OLDEST_UNTOLD), {"since": now - TOLD_WITHIN_MS}).scalar()
+        return NEVER if at is None else int(at) - COMMIT_MS
 
     def _read(self, way: _Way, archive: Archive | None, after: int, before: int) -> _Page | None:
         """The next page after an id, archived; None if nothing there is old. Raises OSError, SQLAlchemyError."""

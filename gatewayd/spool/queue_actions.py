@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import bindparam, update
 
 from gatewayd.clock import iso
-from gatewayd.model import Admission, InDoubtPolicy, MessageState
+from gatewayd.model import Admission, InDoubtPolicy, MessageClass, MessageState
 from gatewayd.model import SegmentState as S
 from gatewayd.spool import optouts, schema
 from gatewayd.spool.engine import Params, Statement, set_to
@@ -183,6 +183,9 @@ def _send_again(
     blocked = _blocked(tx, means, message)
     if blocked is not None:
         return Applied(False, f"not sent again: {blocked.sentence}")
+    late = _too_late(message, order, now)
+    if late:
+        return Applied(False, late)
     doubtful = any(segment.state in {S.IN_DOUBT, S.ABANDONED} for segment in back)
     detail = "; ".join(filter(None, [order.reason, _new_expiry(tx, message, order, now)]))
     for segment in back:
@@ -209,6 +212,15 @@ def _requeue_held(tx: Tx, means: Means, message: Meant, order: Order, due_at: in
             move(tx, segment, Command.HOLD, means.now, actor=order.actor, detail=said)
     refold(tx, means.book, message.id, means.now, means.owner, due_at=due_at, reason=said, held=PIN)
     return Applied(True, said)
+
+
+def _too_late(message: Meant, order: Order, now: int) -> str:
+    """Why its time makes it senseless to queue it again; "" if it does not."""
+    if message.class_ is MessageClass.SYSTEM and message.expires_at is not None and message.expires_at <= now:
+        return f"it answers a STOP, START or HELP, and had to be sent by {_time(message.expires_at)}"
+    if order.expires_at is not None and message.not_before is not None and order.expires_at <= message.not_before:
+        return f"it is not to be sent before {_time(message.not_before)}, when it would have expired"
+    return ""
 
 
 def _new_expiry(tx: Tx, message: Meant, order: Order, now: int) -> str:
@@ -245,6 +257,8 @@ def _route(tx: Tx, means: Means, message: Meant, segments: list[SegmentRow], ord
         return Applied(False, "it is being sent just now")
     if touched(states):
         return Applied(False, "it is partly sent, and the rest stays with its SIM")
+    if order.channel and order.channel not in means.channels:  # a reload took it away while this is worked off
+        return Applied(False, f"the configuration has no channel {order.channel} any more")
     now, where = means.now, _where(order.target, order.channel)
     if (message.target, message.pin) == (order.target, order.channel):
         return Applied(False, f"it goes to {where} already")

@@ -7,9 +7,11 @@ daemon has open. Every method raises SpoolError if the spool cannot be read (not
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Select, and_, func, select
@@ -254,6 +256,7 @@ class Reader:
 
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
+        self._database = database
         self._engine = database.read_engine()
         self.file = database.path if isinstance(database, SqliteDatabase) else None  # None: it lies elsewhere
         self._sqlite = isinstance(database, SqliteDatabase)
@@ -426,6 +429,9 @@ class Reader:
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
         """A connection on which all statements see one moment."""
+        # Asked first: aiosqlite's thread would outlive a connection that cannot be opened, and complain when we end.
+        if self.file is not None and not os.access(self.file, os.R_OK):
+            raise SpoolError(f"the spool {self.file} cannot be read: {_why_not(self.file)}")
         try:
             async with self._engine.connect() as connection:
                 if self._sqlite:
@@ -434,7 +440,8 @@ class Reader:
                     await connection.execution_options(isolation_level="REPEATABLE READ")
                 yield connection
         except (SQLAlchemyError, OSError) as error:
-            raise SpoolError(f"the spool cannot be read: {getattr(error, 'orig', None) or error}") from error
+            reason = self._database.reason(getattr(error, "orig", None) or error)
+            raise SpoolError(f"the spool cannot be read: {reason}") from error
 
 
 @dataclass(slots=True)
@@ -503,3 +510,12 @@ def _message(row: RowMapping) -> MessageView:
 
 def _segment(row: RowMapping) -> SegmentView:
     return SegmentView(**{**row, "state": SegmentState(row["state"])})
+
+
+def _why_not(file: Path) -> str:
+    """Why a file cannot be read. It is not opened: to close it again would take SQLite's locks on it."""
+    try:
+        file.stat()
+    except OSError as error:
+        return error.strerror or str(error)
+    return "permission denied"

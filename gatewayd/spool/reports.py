@@ -124,6 +124,17 @@ CLAIM_REPORT = Statement(
     .where(_r.id == bindparam("b_id"))
     .values(message_id=bindparam("v_message"), seq=bindparam("v_seq"))
 )
+IN_HAND = Statement(
+    select(_s.seq)
+    .join_from(schema.messages, schema.segments, _s.message_id == _m.id)
+    .where(
+        _m.to_number == bindparam("to"),
+        _m.busy == schema.sqltext(1),
+        _s.sim_id == bindparam("sim_id"),
+        _s.state == schema.sqltext(S.SUBMITTING.value),
+    )
+    .limit(schema.sqltext(1))
+)
 RECIPIENT = Statement(select(_m.to_number, _m.report).where(_m.id == bindparam("id")))
 SIM_MR = Statement(
     update(schema.sims).where(schema.sims.c.id == bindparam("b_id")).values(last_tp_mr=bindparam("v_mr"))
@@ -152,6 +163,9 @@ def record(tx: Tx, book: LaneBook, report: NewReport, now: int, owner: Owner) ->
     if seen is not None:
         return Matched(seen[0], seen[1], duplicate=True)
     found = _find(tx, report, key)
+    if found is not None and _may_be_of_what_is_in_hand(tx, found, report.sim_id):
+        book.undecided.add(report.sim_id)
+        found = None
     tx.run(
         NEW_REPORT,
         {
@@ -190,6 +204,29 @@ def _find(tx: Tx, report: NewReport, key: Params) -> Candidate | None:
             return chosen
         found = found or chosen
     return found
+
+
+def _may_be_of_what_is_in_hand(tx: Tx, found: Candidate, sim_id: int) -> bool:
+    """Whether a report that fits a segment in doubt may as well have overtaken the receipt of one that the SIM has in
+    hand for the same number. Its TP-MR, known with the receipt, decides (`decide`).
+    """
+    return found.tp_mr is None and tx.one(IN_HAND, {"to": found.to, "sim_id": sim_id}) is not None
+
+
+def decide(tx: Tx, book: LaneBook, to: str, sim_id: int, intent_at: int, now: int, owner: Owner) -> None:
+    """The outcome of what a SIM had in hand is written: reports that waited for it and are not about it are about what
+    they fit else.
+    """
+    book.undecided.discard(sim_id)
+    for row in tx.all(ALL_WAITING_REPORTS, {"sim_id": sim_id, "since": _came_since(intent_at, now)}):
+        _, tp_mr, recipient, tp_status, *_ = row
+        if not same_number(to, recipient):
+            continue
+        report = NewReport("", sim_id, tp_mr, recipient, tp_status, _verdict(tp_status), "", None, None, "", "")
+        found = _find(tx, report, {"sim_id": sim_id, "tp_mr": tp_mr, "since": now - MATCH_WITHIN_MS})
+        if found is not None and found.state in WAITING:
+            _take_over(tx, [row], found.message_id, found.seq, to, now)
+            refold(tx, book, found.message_id, now, owner)
 
 
 def _came_since(started_at: int, now: int) -> int:

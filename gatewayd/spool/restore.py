@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatewayd import crashpoints
 from gatewayd.errors import SpoolError
 from gatewayd.spool import restored
 from gatewayd.spool.backup import MODE, Backup, copy_database, examine, stamp, sync_file
@@ -71,9 +72,12 @@ def restore(database: SqliteDatabase, backup: Path, instance: str, actor: str, n
             reason = _mark(partial, found.at if at is None else at, actor, now)
             examine(partial)
             sync_file(partial)
+            crashpoints.reach("restore.marked")
             partial.replace(waiting)
             sync_folder(path.parent)
+            crashpoints.reach("restore.waiting")
             aside = _move_aside(path, now)
+            crashpoints.reach("restore.aside")
             waiting.replace(path)
             sync_folder(path.parent)
         except OSError as error:

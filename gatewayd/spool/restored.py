@@ -116,6 +116,12 @@ def begin(tx: Tx, reason: str, here: Known, witness: Known | None, now: int) -> 
     tx.run(STOP_OPERATIONS, {"v_at": now})
     set_setting(tx, MARK, json.dumps({"reason": reason}), ACTOR, now)
     said = f"{reason}. What was unsent in it is held, for it may have been sent since: look, release, then resume"
+    paused = json.loads(setting(tx, PAUSED) or "{}")
+    if paused and paused["actor"] != ACTOR:  # whoever resumes has to know that somebody wanted it paused before
+        was = f": {paused['reason']}" if paused.get("reason") else ""
+        said += f". In the backup it was paused by {paused['actor']} at {moment(paused['at'])}{was}"
+    elif paused and paused["reason"].startswith(said):  # a crash cut this off, and it begins anew
+        said = paused["reason"]
     set_setting(tx, PAUSED, json.dumps({"actor": ACTOR, "at": now, "reason": said}), ACTOR, now)
     ours = witness if witness is not None and witness.spool_id == here.spool_id else here
     for name, mine, known in (

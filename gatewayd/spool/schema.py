@@ -204,6 +204,15 @@ turns = Table(  # strict turn of a dial string
     sqlite_with_rowid=False,
 )
 
+dialer_starts = Table(  # of each dialer that keeps an interval: the message it began last
+    "dialer_starts",
+    metadata,
+    Column("source", Text, primary_key=True),  # dialer:NAME
+    Column("message_id", BigInteger, nullable=False),
+    Column("intent_at", Ms, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 senders = Table(  # sticky senders
     "senders",
     metadata,

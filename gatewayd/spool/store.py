@@ -32,6 +32,7 @@ from gatewayd.spool import (
     retention,
     settings,
     sims,
+    starts,
     upkeep,
     usage,
     witness,
@@ -150,8 +151,10 @@ class Store:
         count = 0
         while after is not None:
             held = await self.writer.run(partial(self._hold_step, after, reason))
+            crashpoints.reach("hold.stepped")
             count, after = count + held.count, held.after
             on_progress(f"{reason}: {count} unsent messages held so far")
+        crashpoints.reach("hold.done")
         await self.writer.run(lambda tx: restored.end(tx, self._clock.now_ms()))
         log.warning("%s: %d unsent messages are held, and sending is paused (docs/backup.md)", reason, count)
 
@@ -269,6 +272,10 @@ class Store:
             lambda tx: sims.see_sim(tx, channel, identity, number, self._clock.now_ms(), self._owner)
         )
 
+    async def last_starts(self) -> dict[str, int]:
+        """When each dialer (dialer:NAME) that keeps an interval began its last message, epoch ms."""
+        return await self.writer.run(starts.last)
+
     async def accept_sim(self, channel: str, actor: str) -> bool:
         """Pair a channel with the SIM that is in it now; False if there is no other one in it."""
         return await self.writer.run(lambda tx: sims.accept_sim(tx, channel, actor, self._clock.now_ms()))
@@ -294,7 +301,17 @@ class Store:
     async def operation_step(self, channels: Collection[str]) -> operations.Operation | None:
         """Work off a step of the operations that are under way; None: there is none."""
         known = frozenset(channels)
-        return await self.writer.run(lambda tx: operations.step(tx, self._means(known)), rows=5 * operations.STEP)
+
+        def step(tx: Tx) -> operations.Operation | None:
+            stepped = operations.step(tx, self._means(known))
+            if stepped is not None:
+                crashpoints.reach("operation.applied")
+            return stepped
+
+        stepped = await self.writer.run(step, rows=5 * operations.STEP)
+        if stepped is not None:
+            crashpoints.reach("operation.stepped")
+        return stepped
 
     async def stop_operation(self, operation_id: int, actor: str) -> bool:
         """End an operation where it is. False: it is not under way."""

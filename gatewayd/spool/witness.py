@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sqlalchemy import bindparam, select
 
+from gatewayd import crashpoints
 from gatewayd.clock import Clock
 from gatewayd.errors import SpoolError
 from gatewayd.msglog import Trouble
@@ -115,7 +116,9 @@ def write(path: Path, known: Known) -> None:
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
+    crashpoints.reach("witness.written")
     written.replace(path)
+    crashpoints.reach("witness.renamed")
     sync_folder(path.parent)
 
 

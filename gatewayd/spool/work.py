@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, delete, select, update
 from gatewayd.errors import EncodeError
 from gatewayd.model import FailureClass, InDoubtPolicy, Message, MessageClass, Outcome, Segment
 from gatewayd.model import SegmentState as S
-from gatewayd.spool import optouts, quarantine, quota, reports, schema, senders, turns
+from gatewayd.spool import optouts, quarantine, quota, reports, schema, senders, starts, turns
 from gatewayd.spool.accept import add_segment
 from gatewayd.spool.engine import Statement, set_to
 from gatewayd.spool.lanes import Lane, LaneBook
@@ -39,6 +39,10 @@ def _never(lane: Lane) -> None:
     return None
 
 
+def _nameless(lane: Lane) -> str:
+    return ""
+
+
 @dataclass(slots=True)
 class Want:
     """What a channel may take. `serves` decides lane by lane; `plan` is the channel's.
@@ -46,7 +50,8 @@ class Want:
     `urgent` lanes go before all others. `sticky`: later messages to a number are to come from the same SIM.
     `closes_at`: when the validity given to the network has to end (epoch ms), if it has to. `turn`: for a lane with a
     dial string the turn's key, this channel's port, and whom it passes over. `took` is told of a lane of which a
-    message is begun. All are called in the writer's thread, and must not wait.
+    message is begun, and says under which name that start is kept ("": under none). All are called in the writer's
+    thread, and must not wait.
     """
 
     serves: Callable[[Lane], bool]
@@ -56,7 +61,7 @@ class Want:
     sticky: Callable[[Lane], bool] = lambda lane: False
     closes_at: Callable[[Lane], int | None] = _never
     turn: Callable[[Lane], tuple[str, int, Sequence[str]] | None] = _never
-    took: Callable[[Lane], None] = _never
+    took: Callable[[Lane], str] = _nameless
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +309,8 @@ def _try_candidate(
     taken = replace(taken, pinned=bool(pin), refused_before=avoid > 0, begins=not is_touched)
     if taken.begins:
         _take_turn(tx, book, taken, want, now)
-        want.took(lane)
+        if source := want.took(lane):
+            starts.note(tx, source, message_id, now)
     return taken
 
 
@@ -508,6 +514,8 @@ def _conclude(tx: Tx, book: LaneBook, result: Result, owner: Owner, now: int, ru
         optouts.block(tx, book, message_id, hit, owner, now)
     else:
         _not_sent(tx, book, line, row, rows, result, owner, now, rules)
+    if line.sim_id in book.undecided:
+        reports.decide(tx, book, message.to, line.sim_id, claim_.intent_at, now, owner)
 
 
 def finish_attempt(

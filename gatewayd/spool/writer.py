@@ -28,6 +28,7 @@ from gatewayd import crashpoints, metrics
 from gatewayd.errors import GatewayError, SpoolError
 from gatewayd.msglog import Trouble
 from gatewayd.spool.engine import Connection, Cursor, Database, Params, Row, Statement
+from gatewayd.spool.rhythm import Rhythm
 
 if TYPE_CHECKING:
     from gatewayd.spool.events import GatewayEvent
@@ -216,6 +217,7 @@ class Writer:
         self._stopped = False
         self._trouble = Trouble(log)
         self.stats = WriterStats()
+        self._rhythm = Rhythm()
         self.reason = ""  # why the last batch that failed did
 
     @property
@@ -285,10 +287,11 @@ class Writer:
                 self._arrived.wait()
             if self._waiting and self._waiting[0].put_back:  # what is urgent must not keep the rest out for ever
                 batch.append(self._waiting.popleft())
-            for queue in (self._urgent, self._waiting):
-                while queue and rows < BATCH_ROWS:
+            for queue, room in ((self._urgent, self._rhythm.most_urgent), (self._waiting, BATCH_ROWS)):
+                while queue and rows < BATCH_ROWS and room:
                     batch.append(queue.popleft())
                     rows += batch[-1].rows
+                    room -= 1
         return batch
 
     def _put_back(self, jobs: list[_Job[Any]]) -> None:
@@ -334,7 +337,10 @@ class Writer:
                 self._put_back(batch[done:])
                 del batch[done:]
                 break
+            applying = time.monotonic()
             job.result = job.operation(tx)
+            if job.urgent:
+                self._rhythm.worked(time.monotonic() - applying)
         return self._finish(tx, batch, begun)
 
     def _replay(self, batch: list[_Job[Any]], begun: float) -> Notices:
@@ -359,11 +365,13 @@ class Writer:
         if tx.notices.recalled:
             self._let_the_loop_turn()
         crashpoints.reach("writer.before_commit")
+        committing = time.monotonic()
         try:
             tx.control("COMMIT")
         except Exception as error:
             if not self._took_place(tx, error):
                 raise
+        self._rhythm.committed(time.monotonic() - committing)
         crashpoints.reach("writer.committed")
         if self._trouble.active:
             self._trouble.recovered("the spool takes writes again")

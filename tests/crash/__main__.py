@@ -24,8 +24,10 @@ class Outcome:
     failed: dict[int, list[str]] = field(default_factory=dict)
 
 
-async def crash(runs: int, seed: int, jobs: int, only: str = "", *, verbose: bool = False) -> Outcome:
-    """So many kills in rigs of `KILLS`, with the seeds from `seed` on, `jobs` rigs at a time."""
+async def crash(runs: int, seed: int, jobs: int, only: str = "", *, pycache: Path, verbose: bool = False) -> Outcome:
+    """So many kills in rigs of `KILLS`, with the seeds from `seed` on, `jobs` rigs at a time. `pycache`: a folder for
+    compiled modules.
+    """
     outcome = Outcome({kind: Tally() for kind in KINDS})
     free = asyncio.Semaphore(jobs)
 
@@ -50,12 +52,10 @@ async def crash(runs: int, seed: int, jobs: int, only: str = "", *, verbose: boo
                         f"seed {number}: {len(kills)} kills in {took_s:.1f} s, {len(result.faults)} faults", flush=True
                     )
 
-    with tempfile.TemporaryDirectory(prefix="gatewayd-crash-pycache-") as compiled:
-        pycache = Path(compiled)
-        async with asyncio.TaskGroup() as tasks:
-            for i in range(rigs_for(runs)):
-                kills = plan(seed + i, min(KILLS, runs - i * KILLS), only)
-                tasks.create_task(one(seed + i, kills), name=f"rig {seed + i}")
+    async with asyncio.TaskGroup() as tasks:
+        for i in range(rigs_for(runs)):
+            kills = plan(seed + i, min(KILLS, runs - i * KILLS), only)
+            tasks.create_task(one(seed + i, kills), name=f"rig {seed + i}")
     return outcome
 
 
@@ -73,7 +73,11 @@ def main() -> int:
     parser.add_argument("--point", choices=sorted(set(KINDS)), default="", help="only kills of this kind")
     arguments = parser.parse_args()
     begun = time.monotonic()
-    outcome = asyncio.run(crash(arguments.runs, arguments.seed, arguments.jobs, arguments.point, verbose=True))
+    with tempfile.TemporaryDirectory(prefix="gatewayd-crash-pycache-") as compiled:
+        running = crash(
+            arguments.runs, arguments.seed, arguments.jobs, arguments.point, pycache=Path(compiled), verbose=True
+        )
+        outcome = asyncio.run(running)
     print(table({kind: tally for kind, tally in outcome.tallies.items() if tally.runs}))
     last = arguments.seed + rigs_for(arguments.runs) - 1
     print(f"{time.monotonic() - begun:.0f} s; seeds from {arguments.seed} to {last}")

@@ -6,20 +6,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+WITHDRAWN = {"doomed": 7, "kept": 1}
+"""In which state the operator may have left messages of these campaigns."""
+NOT_SENT = frozenset({"HELD", "QUEUED", "CANCELLED", "EXPIRED", "FAILED", "BLOCKED"})
 UNREAD_S = 10.0  # before its death a daemon may have left unread what lay in a port, on a machine that is busy
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A submission: its number and text are no other's. `life`: of which daemon, from 0."""
+    """A submission: its number and text are no other's. `life`: of which daemon, from 0. `fields`: of the API, beside
+    number and text; none: it goes to /SendSMS.
+    """
 
     life: int
     to: str
     text: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def campaign(self) -> str:
+        return self.fields.get("campaign", "")
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the guard against duplicates looks at it."""
+        return self.fields.get("class") != "agent"
+
+    def request(self, base: str) -> dict[str, Any]:
+        """How it is POSTed: arguments of aiohttp's `post`."""
+        if not self.fields:
+            return {"url": f"{base}/SendSMS", "data": {"destination": self.to, "message": self.text}}
+        return {"url": f"{base}/api/v1/messages", "json": {"to": self.to, "text": self.text, **self.fields}}
 
 
 @dataclass(slots=True)
@@ -29,6 +50,7 @@ class Tally:
     runs: int = 0
     accepted: int = 0
     sent: int = 0
+    withdrawn: int = 0
     received: int = 0
     in_doubt: int = 0
     doubles: int = 0
@@ -51,15 +73,20 @@ class Books:
     told: list[dict[str, Any]] = field(default_factory=list)  # at the webhook, in order
     in_hand: list[set[tuple[int, int, int]]] = field(default_factory=list)  # SIM, idm, segment, at each kill
     deaf: list[tuple[float, float]] = field(default_factory=list)  # when nobody may have listened: epoch seconds
+    ordered: dict[int, str] = field(default_factory=dict)  # operations on the queue that were answered, by id
+    begun: list[int] = field(default_factory=list)  # when each daemon was started, epoch ms
 
 
 @dataclass
 class Found:
-    """What there is at the end. `inbound`: as the API lists it; `messages`: with their history, by idm."""
+    """What there is at the end. `inbound`: as the API lists it; `messages`: with their history, by idm; those that were
+    `archived` as they stand in the archive.
+    """
 
     ledger: list[dict[str, Any]]
     messages: dict[int, dict[str, Any]]
     inbound: list[dict[str, Any]]
+    archived: Collection[int] = ()
 
 
 @dataclass
@@ -108,12 +135,17 @@ def _sent(books: Books, found: Found, result: Verdict) -> None:
             continue
         (message,) = kept
         count = [times[to, segment["seq"]] for segment in message["segments"]]
+        said = [segment["state"] for segment in message["segments"]]
         if max(count) > 1:
             result.fault(sent.life, "doubles", f"{idm} went out {count} times: {message}")
+        elif any(times and state in NOT_SENT for times, state in zip(count, said, strict=True)):
+            result.fault(sent.life, "broken", f"{idm} went out {count} times, and is said to be {said}: {message}")
         elif message["state"] == 2:
             tally.sent += 1
             if min(count) == 0:
                 result.fault(sent.life, "lost", f"{idm} is said to be sent: {message}")
+        elif message["state"] == WITHDRAWN.get(sent.campaign):
+            tally.withdrawn += 1
         elif message["state"] != 8:
             result.fault(sent.life, "lost", f"{idm} was neither sent nor is it in doubt: {message}")
     for row in found.ledger:
@@ -193,6 +225,8 @@ def _received(books: Books, found: Found, result: Verdict) -> None:
             result.fault(life, "broken", f"{rows[0]['id']} was told under the ids {told.get(rows[0]['id'])}")
     bodies: dict[str, dict[str, Any]] = {}
     for event in books.told:
+        if event["data"].get("idm") in found.archived:
+            continue  # what retention deletes after a second is told without its particulars if it is told again
         if bodies.setdefault(event["id"], event) != event:
             result.fault(0, "broken", f"one event id, two bodies: {bodies[event['id']]}, {event}")
 

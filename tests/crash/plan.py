@@ -9,10 +9,16 @@ from gatewayd.crashpoints import POINTS
 
 KILLS = 10  # of one rig
 RANDOM, STARTING, STOPPING = "at random", "in the start", "in the stop"
-KINDS = (*POINTS, RANDOM, STARTING, RANDOM, STOPPING)
+KINDS = (*POINTS, RANDOM, STARTING, STOPPING)
 """Every way to die. So many rigs as make len(KINDS) kills, with consecutive seeds, go through all of them."""
 
-PASSAGES = {"outbox.recorded": 3, "start": 1, "stop": 1, "writer": 60, "inbound": 5, "report": 12}
+AFTERWARDS = ("restore.", "hold.")
+"""Points of a restore, which a rig does once its daemon has settled: what these begin with."""
+
+PASSAGES = {
+    "outbox.recorded": 3, "start": 1, "stop": 1, "writer": 60, "inbound": 5, "report": 12, "operation": 4, "prune": 1,
+    "archive": 1, "witness": 2, "backup": 1, "restore": 1, "hold.stepped": 2, "hold.done": 1,
+}  # fmt: skip
 """At most, by a point's name or what it begins with: what the load of one life comes to on the slowest machine."""
 _PASSAGES = 15
 _LATEST_S = 0.5
@@ -31,8 +37,18 @@ class Kill:
 
     @property
     def point(self) -> str:
-        """For the environment of the daemon; "" if it does not kill itself."""
+        """For the environment of what is to die; "" if it does not kill itself."""
         return f"{self.kind}:{self.passage}" if self.kind in POINTS else ""
+
+    @property
+    def is_of_backup(self) -> bool:
+        """Whether a `gatewayd backup` dies of it. The daemon that it copies from is killed at random after that."""
+        return self.kind.startswith("backup.")
+
+    @property
+    def is_of_restore(self) -> bool:
+        """Whether it is a kill of the aftermath: a `gatewayd restore`, or the first start after it, dies of it."""
+        return self.kind.startswith(AFTERWARDS)
 
     def __str__(self) -> str:
         return self.point or f"{self.kind}, after {self.after_s:.3f} s"
@@ -43,6 +59,7 @@ def plan(seed: int, kills: int = KILLS, only: str = "") -> list[Kill]:
     chance = random.Random(seed)
     kinds = [only or KINDS[(seed * KILLS + i) % len(KINDS)] for i in range(kills)]
     chance.shuffle(kinds)
+    kinds.sort(key=lambda kind: kind.startswith(AFTERWARDS))
     return [
         Kill(
             kind,

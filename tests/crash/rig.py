@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
 import random
-import re
-import select
 import signal
-import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,91 +21,37 @@ import yaml
 from aiohttp import web
 
 from gatewayd.modems.simulator.process import SimulatorProcess, simulator_process
-from tests.crash.books import Books, Found, Sent, Verdict, verdict
+from tests.crash.aftermath import Hands, aftermath, prepare
+from tests.crash.books import Books, Found, Verdict, verdict
+from tests.crash.load import CLIENTS, KEPT, SLOW, TURN, HarnessError, Load
 from tests.crash.plan import RANDOM, STARTING, STOPPING, Kill
+from tests.crash.process import LIMIT_S, Daemon, died_at
+from tests.crash.queue_books import Rules, archived, judge, read, reading
 from tests.daemon import DaemonProcess, configuration
 
-MODEMS = 3
-CLIENTS = 3
+MODEMS = 4
 LATENCY_MS = 15
 REPORT_DELAY_MS = 10
-MOST_SENT, MOST_WRITTEN = 60, 8  # in one life
-LONG = "a text that takes two segments, for one of them may be in doubt while the other was never sent " * 2
-LIMIT_S = 60.0  # for anything to happen
-ADDRESS = re.compile(rb"HTTP on (\S+)")
+INTERVALS_MS = {TURN: 30, SLOW: 1500}  # of the dialers; the second is longer than a start takes
+QUOTA, SMALL_QUOTA = 100_000, 30  # segments a month; the small one is the last modem's
 ROOT = Path(__file__).parents[2]
-
-
-class HarnessError(Exception):
-    """The run proves nothing: what was to happen did not."""
-
-
-@dataclass
-class Daemon:
-    """A daemon's process, which may die at any time. `api` is None until it listens."""
-
-    process: asyncio.subprocess.Process
-    session: aiohttp.ClientSession
-    directory: Path
-    listening: asyncio.Event = field(default_factory=asyncio.Event)
-    log: list[str] = field(default_factory=list)
-    api: DaemonProcess | None = None
-    reading: asyncio.Task[None] | None = None
-    died_at: asyncio.Future[float] | None = None
-
-    @property
-    def last_words(self) -> str:
-        return "".join(self.log[-3:]).strip()
-
-    async def read(self) -> None:
-        assert self.process.stderr is not None
-        async for line in self.process.stderr:
-            self.log.append(line.decode(errors="replace"))
-            if self.api is None and (found := ADDRESS.search(line)):
-                address = found.group(1).decode()
-                self.api = DaemonProcess(self.directory, address, self.process, self.session, self.log)
-                self.listening.set()
-
-    async def up(self) -> bool:
-        """Whether it came to listen before it died."""
-        waiting = asyncio.create_task(self.listening.wait())
-        dying = asyncio.create_task(self.dead())
-        try:
-            async with asyncio.timeout(LIMIT_S):
-                await asyncio.wait({waiting, dying}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-            dying.cancel()
-        return self.listening.is_set()
-
-    async def dead(self) -> int:
-        """Wait for its end, and all it said; the exit status. `died_at` has the time, to the millisecond."""
-        async with asyncio.timeout(LIMIT_S):
-            status = await self.process.wait()
-            if self.reading is not None:
-                await asyncio.shield(self.reading)
-        return status
-
-    def signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
 
 
 class Rig:
     """Everything around the daemon. `run` is all there is to do with it."""
 
-    def __init__(self, directory: Path, seed: int, kills: list[Kill], pycache: Path) -> None:
-        """`pycache`: where compiled modules may lie, for most of the time of a run is the time of starts."""
+    def __init__(self, directory: Path, seed: int, kills: list[Kill], pycache: Path, url: str = "") -> None:
+        """`pycache`: where compiled modules may lie, for most of the time of a run is the time of starts. `url`: of the
+        spool, where it is not on SQLite.
+        """
         self._directory = directory
+        self._url = url or f"sqlite:///{directory}/spool.db"
         self._kills = kills
-        self._chance = random.Random(seed)
         self.books = Books()
-        self._numbers = itertools.count()
+        self._load = Load(directory, self.books, random.Random(seed))
+        self._archive = directory / "archive"
+        self._found = Found([], {}, [])
         self._life = 0
-        self._sent = self._written = 0  # in this life
-        self._daemon: Daemon | None = None
-        self._reached = asyncio.Event()  # somebody can be asked
-        self._ending = False
         self._deaf_from = 0.0
         self._listener: asyncio.Task[None] | None = None
         self._watchers = ThreadPoolExecutor(2, "death")
@@ -118,6 +60,7 @@ class Rig:
 
     async def run(self) -> Verdict:
         """All kills, then a daemon that is left alone until everything has settled, and what it all came to."""
+        self._archive.mkdir()
         async with (
             _receiver(self.books) as url,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
@@ -125,54 +68,127 @@ class Rig:
                 modems=MODEMS, directory=self._directory / "sim", latency_ms=LATENCY_MS, report_delay_ms=REPORT_DELAY_MS
             ) as sim,
         ):
-            config = self._configuration(sim, url)
-            (self._directory / "gatewayd.yaml").write_text(yaml.safe_dump(config))
+            (self._directory / "gatewayd.yaml").write_text(yaml.safe_dump(self._configuration(sim, url)))
+            lives = [kill for kill in self._kills if not kill.is_of_restore]
+            restores = [kill for kill in self._kills if kill.is_of_restore]
+            hands = self._hands(session)
+            waiting: dict[int, str] = {}
             async with asyncio.TaskGroup() as tasks:
-                clients = [tasks.create_task(self._client(session), name=f"client {i}") for i in range(CLIENTS)]
-                writer = tasks.create_task(self._write_to(sim), name="subscribers")
-                for kill in self._kills:
-                    await self._live(session, kill)
+                load = [tasks.create_task(self._load.client(session), name=f"client {i}") for i in range(CLIENTS)]
+                load.append(tasks.create_task(self._load.subscribers(sim, MODEMS), name="subscribers"))
+                load.append(tasks.create_task(self._load.operator(), name="operator"))
+                for kill in lives:
+                    await self._live(session, kill, hands)
                     self._life += 1
-                self._ending = True
-                daemon = await self._start(session, "")
-                try:
-                    await self._listening(daemon)
-                    assert daemon.api is not None
+                self._load.end()
+
+                async def settle(api: DaemonProcess) -> None:
                     assert self._listener is not None
                     await self._listener
-                    await asyncio.gather(*clients, writer)
-                    found = await self._settled(daemon.api, sim)
-                    daemon.signal(signal.SIGTERM)
-                    if (status := await daemon.dead()) != 0:
-                        raise HarnessError(f"the last daemon ended with {status}: {daemon.last_words}")
-                finally:
-                    await self._end(daemon)
-        return verdict(self.books, found)
+                    await asyncio.gather(*load)
+                    await self._load.last_orders()
+                    self._found = await self._settled(api, sim)
+                    if restores:
+                        waiting.update(await prepare(hands, api, sim))
+
+                self._load.new_life(self._life)
+                await hands.lives(settle)
+            result = judge(self.books, self._found, read(self._url, self._archive), self._rules(sim))
+            if restores:
+                await aftermath(hands, sim, restores, waiting, max(waiting), result)
+        return result
+
+    def _hands(self, session: aiohttp.ClientSession) -> Hands:
+        async def command(point: str, words: Sequence[str]) -> tuple[int, str]:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "gatewayd", *words, "-c", str(self._directory / "gatewayd.yaml"),
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=self._directory,
+                env=self._environment | {"GATEWAYD_CRASH_AT": point},
+            )  # fmt: skip
+            async with asyncio.timeout(LIMIT_S):
+                output, _ = await process.communicate()
+            return process.returncode or 0, output.decode(errors="replace")
+
+        async def dies(point: str) -> tuple[int, str]:
+            daemon = await self._start(session, point, "gatewayd")
+            try:
+                return await daemon.dead(), daemon.last_words
+            finally:
+                await self._end(daemon)
+
+        async def lives(meanwhile: Callable[[DaemonProcess], Awaitable[None]]) -> None:
+            daemon = await self._start(session, "", "gatewayd")
+            try:
+                if not await self._listening(daemon) or daemon.api is None:
+                    raise HarnessError(f"the daemon does not start: {daemon.last_words}")
+                await meanwhile(daemon.api)
+                daemon.signal(signal.SIGTERM)
+                if (status := await daemon.dead()) != 0:
+                    raise HarnessError(f"the daemon ended with {status}: {daemon.last_words}")
+            finally:
+                await self._end(daemon)
+
+        return Hands(self._directory, command, dies, lives)
 
     def _configuration(self, sim: SimulatorProcess, url: str) -> dict[str, Any]:
+        """A pool of channels, the dial string's, and one outside it whose quota is soon spent."""
+        *pool, small = (f"m{i}" for i in range(MODEMS))
         config = configuration(
             self._directory,
             [sim.port(i) for i in range(MODEMS)],
-            gateway={"in_doubt": {"wait": "2s"}, "retry": {"backoff": ["100ms"]}, "report_wait": "1h"},
+            url=self._url,
+            gateway={
+                "in_doubt": {"wait": "2s"},
+                "retry": {"backoff": ["100ms"]},
+                "report_wait": "1h",
+                "duplicates": {"within": "1h", "action": "refuse"},
+                "retention": {"archive_dir": str(self._archive)},
+            },
             webhooks=[{"name": "crm", "url": url, "allow_private": True}],
-        )
+            routes=[
+                {
+                    "name": "vip", "match": {"class": ["agent"]}, "to": [{"channel": small}, {"group": "pool"}],
+                    "sticky": True,
+                }
+            ],
+            dialers=[
+                {
+                    "name": campaign, "campaigns": [campaign], "pacing": {"interval": f"{interval}ms"},
+                    **({"to": [{"group": "pool"}], "dial_string": f"0.{len(pool) - 1}"} if campaign == TURN else {}),
+                }
+                for campaign, interval in INTERVALS_MS.items()
+            ],
+        )  # fmt: skip
         for channel in config["channels"]:
             channel["poll_interval"] = "500ms"
+            of_pool = channel["name"] in pool
+            channel["tags"] = ["pool"] if of_pool else []
+            # Its month does not end while this runs.
+            reset_day = (datetime.now(UTC).day + 14) % 28 + 1
+            channel["quota"] = {"per_month": QUOTA if of_pool else SMALL_QUOTA, "reset_day": reset_day}
         return config
+
+    def _rules(self, sim: SimulatorProcess) -> Rules:
+        *pool, small = range(MODEMS)
+        sims = {sim.number(i): (sim.iccid(i), SMALL_QUOTA if i == small else QUOTA) for i in range(MODEMS)}
+        return Rules(INTERVALS_MS, TURN, [f"m{i}" for i in pool], sims)
 
     # One life.
 
-    async def _live(self, session: aiohttp.ClientSession, kill: Kill) -> None:
-        self._sent = self._written = 0
-        daemon = await self._start(session, kill.point)
+    async def _live(self, session: aiohttp.ClientSession, kill: Kill, hands: Hands) -> None:
+        self._load.new_life(self._life)
+        daemon = await self._start(session, "" if kill.is_of_backup else kill.point)
         try:
             if kill.kind == STARTING:
                 await asyncio.sleep(kill.after_s)
                 daemon.signal(signal.SIGKILL)
             elif await self._listening(daemon):
-                if kill.kind in (RANDOM, STOPPING, "stop.closing"):
+                if kill.is_of_backup:
+                    await self._back_up(kill, hands)
+                if kill.kind in (RANDOM, STOPPING, "stop.closing") or kill.is_of_backup:
                     await asyncio.sleep(kill.after_s)
-                    daemon.signal(signal.SIGKILL if kill.kind == RANDOM else signal.SIGTERM)
+                    by_itself = kill.kind in (STOPPING, "stop.closing")
+                    daemon.signal(signal.SIGTERM if by_itself else signal.SIGKILL)
                 if kill.kind == STOPPING:
                     await asyncio.sleep(kill.after_s / 2)
                     daemon.signal(signal.SIGKILL)
@@ -183,28 +199,50 @@ class Rig:
             if status != -signal.SIGKILL and not (kill.kind == STOPPING and status == 0):
                 raise HarnessError(f"{kill}: the daemon ended by itself, with {status}: {daemon.last_words}")
         finally:
-            self._reached.clear()
+            self._load.cease()
             await self._end(daemon)
         assert daemon.died_at is not None
         self._deaf_from = min(self._deaf_from, await daemon.died_at)
-        self.books.in_hand.append(in_hand(self._directory / "spool.db"))
+        self.books.in_hand.append(await self._in_hand())
 
-    async def _start(self, session: aiohttp.ClientSession, point: str) -> Daemon:
+    async def _in_hand(self) -> set[tuple[int, int, int]]:
+        """What a dead daemon has left marked as handed to a SIM: SIM, message and segment."""
+        try:
+            with reading(self._url) as rows:
+                if not self._url.startswith("sqlite:"):
+                    await _until(lambda: _is_alone(rows), lambda: "the server's side of the dead daemon's connections")
+                return set(rows("SELECT sim_id, message_id, seq FROM segments WHERE state = 'SUBMITTING'"))
+        except LookupError:  # it died before it had made its tables
+            return set()
+
+    async def _back_up(self, kill: Kill, hands: Hands) -> None:
+        """One that dies leaves no backup, and the next one makes one."""
+        target = self._directory / f"backup{self._life}"
+        words = ["backup", str(target)]
+        status, said = await hands.command(kill.point, words)
+        if status != -signal.SIGKILL or target.exists():
+            raise HarnessError(f"{kill}: ended by itself, with {status}: {said}")
+        status, said = await hands.command("", words)
+        if status or list(self._directory.glob(f"{target.name}.*")):
+            raise HarnessError(f"after {kill} there is no backup: {status}, {said}")
+
+    async def _start(self, session: aiohttp.ClientSession, point: str, module: str = "tests.crash.hurried") -> Daemon:
+        self.books.begun.append(int(time.time() * 1000))
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gatewayd", "run", "-c", str(self._directory / "gatewayd.yaml"),
+            sys.executable, "-m", module, "run", "-c", str(self._directory / "gatewayd.yaml"),
             stderr=asyncio.subprocess.PIPE, cwd=self._directory, env=self._environment | {"GATEWAYD_CRASH_AT": point},
         )  # fmt: skip
         daemon = Daemon(process, session, self._directory)
         daemon.reading = asyncio.create_task(daemon.read(), name="log")
-        daemon.died_at = asyncio.get_running_loop().run_in_executor(self._watchers, _died_at, process.pid)
-        self._daemon = daemon
+        daemon.died_at = asyncio.get_running_loop().run_in_executor(self._watchers, died_at, process.pid)
         return daemon
 
     async def _listening(self, daemon: Daemon) -> bool:
         """Let the load reach it, once it listens; False if it died before."""
         if not await daemon.up():
             return False
-        self._reached.set()
+        assert daemon.api is not None
+        self._load.begin(daemon.api)
         self._listener = asyncio.create_task(self._until_all_are_heard(daemon), name="listener")
         return True
 
@@ -225,60 +263,6 @@ class Rig:
         daemon.signal(signal.SIGKILL)
         await daemon.dead()
 
-    # The load.
-
-    async def _client(self, session: aiohttp.ClientSession) -> None:
-        """An application: one submission after the other, each retried until it is answered."""
-        while not self._ending:
-            await self._reached.wait()
-            if self._sent >= MOST_SENT:
-                await asyncio.sleep(0.02)
-                continue
-            self._sent += 1
-            n = next(self._numbers)
-            to = f"+5989{n // 1000 % 10}{n % 1000:03}577"
-            sent = Sent(self._life, to, f"{n}: {LONG}" if n % 5 == 0 else f"out {n}")
-            self.books.submitted[to] = sent
-            self.books.answered[to] = await self._ask(session, sent)
-            if n % 7 == 0:
-                again = await self._ask(session, sent)
-                if again != self.books.answered[to]:
-                    self.books.contradicted.append(f"{to} is {self.books.answered[to]}, and then {again}")
-
-    async def _ask(self, session: aiohttp.ClientSession, sent: Sent) -> int:
-        form = {"destination": sent.to, "message": sent.text}
-        while True:
-            await self._reached.wait()
-            assert self._daemon is not None
-            assert self._daemon.api is not None
-            url = f"http://{self._daemon.api.address}/SendSMS"
-            try:
-                async with (
-                    asyncio.timeout(10),
-                    session.post(url, data=form, headers={"Idempotency-Key": sent.to}) as got,
-                ):
-                    if got.status == 503:
-                        continue
-                    answer = await got.json(content_type=None)
-                    if got.status != 200:
-                        raise HarnessError(f"{sent}: {got.status}, {answer}")
-                    return int(answer["idm"])
-            except (aiohttp.ClientError, OSError, ValueError):  # it died before, or while, it answered
-                await asyncio.sleep(0.01)
-
-    async def _write_to(self, sim: SimulatorProcess) -> None:
-        """Subscribers who write, whether anybody listens or not."""
-        n = 0
-        while not self._ending:
-            if self._written < MOST_WRITTEN:
-                self._written += 1
-                sender = f"+5989{n:05}88"
-                text = f"in {n} " + ("largo, con ñ y 🙂 " * 8 if n % 3 == 0 else "")
-                self.books.written[sender] = (self._life, text)
-                await sim.control.call({"do": "inbound", "modem": n % MODEMS, "from": sender, "text": text})
-                n += 1
-            await asyncio.sleep(self._chance.uniform(0.01, 0.1))
-
     # The end.
 
     async def _settled(self, api: DaemonProcess, sim: SimulatorProcess) -> Found:
@@ -286,7 +270,11 @@ class Rig:
         open_: list[Any] = []
 
         async def sent() -> bool:
-            open_[:] = [message for message in await api.messages() if message["state"] == 1]
+            open_[:] = [
+                message
+                for message in await api.messages()
+                if message["state"] == 1 and (message["campaign"], message["held"]) != (KEPT, "operator")
+            ]
             return not open_
 
         async def taken() -> bool:
@@ -299,39 +287,26 @@ class Rig:
             return not open_
 
         async def reported() -> bool:
-            open_[:] = verdict(self.books, await _found(api, sim)).faults
+            open_[:] = verdict(self.books, await self._look(api, sim)).faults
             return not open_
 
         for done in (sent, taken, told):
             await _until(done, lambda: f"{open_[:3]}")
         with contextlib.suppress(HarnessError):  # what is still open then is a fault, and the verdict says so
             await _until(reported, lambda: "", 5.0, 0.5)
-        return await _found(api, sim)
+        return await self._look(api, sim)
+
+    async def _look(self, api: DaemonProcess, sim: SimulatorProcess) -> Found:
+        """With what retention has taken out of the spool: the last daemon takes nothing out."""
+        messages = {message["idm"]: await api.message(message["idm"]) for message in await api.messages()}
+        gone = {idm: record for idm, record in archived(self._archive).items() if idm not in messages}
+        return Found(await sim.ledger(), {**gone, **messages}, await _inbound(api), gone.keys())
 
 
-def _died_at(pid: int) -> float:
-    """Wait in a thread until a process ends; when that was: the event loop of the harness may be late."""
-    with contextlib.suppress(ProcessLookupError):  # it is over
-        fd = os.pidfd_open(pid)
-        try:
-            select.select([fd], [], [])
-        finally:
-            os.close(fd)
-    return time.time()
-
-
-def in_hand(path: Path) -> set[tuple[int, int, int]]:
-    """What a dead daemon has left marked as handed to a SIM: SIM, message and segment."""
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as spool:
-        try:
-            return set(spool.execute("SELECT sim_id, message_id, seq FROM segments WHERE state = 'SUBMITTING'"))
-        except sqlite3.OperationalError:  # it died before it had made its tables
-            return set()
-
-
-async def _found(api: DaemonProcess, sim: SimulatorProcess) -> Found:
-    messages = [await api.message(message["idm"]) for message in await api.messages()]
-    return Found(await sim.ledger(), {message["idm"]: message for message in messages}, await _inbound(api))
+async def _is_alone(rows: Callable[[str], list[Any]]) -> bool:
+    """Whether nobody else has a connection: the server may not be done with a dead daemon's last transaction yet."""
+    others = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    return not rows(f"SELECT pid FROM pg_stat_activity WHERE {others}")
 
 
 async def _inbound(api: DaemonProcess) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ round again.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,110 @@ async def test_a_boot_with_yesterdays_time_sends_what_waits(tmp_path: Path) -> N
             times = await sent_times(sim)
             assert set(times.values()) == {1}
             assert len(times) == 9
+
+
+# What goes by the wall clock: DESIGN §6, last sentence.
+
+BOUND = {
+    "a window of its channel": {"channel": "m1"},
+    "a quota by day": {"channel": "m2"},
+    "a window of its dialer": {"class": "campaign", "campaign": "spring"},
+}
+
+
+def by_the_wall_clock(directory: Path) -> dict[str, Any]:
+    """A channel without any of it, one with a window, one with a daily quota; and a dialer with a window."""
+    always = {"windows": [{"from": "00:00", "to": "24:00"}]}
+    dialers = [{"name": "spring", "campaigns": ["spring"], "schedule": "always", "to": [{"channel": "m0"}]}]
+    config = {**hasty(directory, 3, report_wait="48h"), "schedules": {"always": always}, "dialers": dialers}
+    config["channels"][1]["schedule"] = "always"
+    config["channels"][2]["quota"] = {"per_day": 100}
+    return config
+
+
+class Texts(dict[int, str]):
+    """All that was submitted, by idm, each to a number of its own: which of two texts a report is about is not the
+    matter here.
+    """
+
+    async def post(self, gateway: DaemonProcess, text: str, **fields: str) -> list[int]:
+        """Two messages; their idms."""
+        body = [{"to": f"+59898{len(self) + i:04}77", "text": f"{text} {i}", **fields} for i in range(2)]
+        status, answer = await gateway.post("/api/v1/messages", json=body)
+        assert status == 202, answer
+        idms = [item["idm"] for item in answer["items"]]
+        self.update(zip(idms, (row["text"] for row in body), strict=True))
+        return idms
+
+    async def post_of_each(self, gateway: DaemonProcess, when: str) -> tuple[list[int], list[int]]:
+        """Two messages that no clock binds, and two for each of BOUND."""
+        bound = [idm for what, fields in BOUND.items() for idm in await self.post(gateway, f"{when}, {what}", **fields)]
+        return await self.post(gateway, f"{when}, free", channel="m0"), bound
+
+
+async def goes(gateway: DaemonProcess, idms: Iterable[int]) -> None:
+    for idm in idms:
+        await gateway.until(idm, lambda message: message["state"] == 2)
+
+
+async def waits(gateway: DaemonProcess, idms: Iterable[int], because: str) -> None:
+    """They wait and say so; asked once what is free has gone, so that they had their chance."""
+    for idm in idms:
+        message = await gateway.message(idm)
+        assert (message["state"], message["attempts"]) == (1, []), message
+        assert because in message["explain"], message["explain"]
+
+
+async def test_with_yesterdays_time_only_what_goes_by_the_clock_waits(tmp_path: Path) -> None:
+    """Until the clock is right again; then all of it goes out, once."""
+    clock = WrongClock(tmp_path)
+    config = by_the_wall_clock(tmp_path)
+    texts = Texts()
+    async with simulator_process(modems=3, directory=tmp_path / "sim", latency_ms=20) as sim:
+        async with clock.daemon(tmp_path, config) as gateway:
+            await all_ready(gateway)
+            await texts.post_of_each(gateway, "before")
+            await sim.control.wait("submit", 3)
+            await gateway.kill()
+        clock.set(-DAY)
+        async with clock.daemon(tmp_path, config) as gateway:
+            await all_ready(gateway)
+            free, bound = await texts.post_of_each(gateway, "yesterday")
+            await goes(gateway, free)
+            await waits(gateway, bound, "the clock reads")
+            (said,) = {line.partition(": ")[2] for line in gateway.log if "has a window, or a quota" in line}
+            assert "before the newest time seen" in said
+            clock.set(0)
+            await goes(gateway, bound)
+            found = await all_settled(gateway)
+        check(texts, found, await sent_times(sim))
+        assert sum(message["state"] == 8 for message in found.values()) <= 3, "what was in hand at the kill"
+
+
+async def test_an_hour_forth_and_back_holds_up_only_what_goes_by_the_clock(tmp_path: Path) -> None:
+    """Forth, nobody can tell that it is wrong. Back, it is behind what it has read, over a restart too."""
+    clock = WrongClock(tmp_path)
+    config = by_the_wall_clock(tmp_path)
+    texts = Texts()
+    async with simulator_process(modems=3, directory=tmp_path / "sim") as sim:
+        async with clock.daemon(tmp_path, config) as gateway:
+            await all_ready(gateway)
+            clock.set(HOUR)
+            free, bound = await texts.post_of_each(gateway, "forth")
+            await goes(gateway, [*free, *bound])
+            clock.set(0)
+            free, late = await texts.post_of_each(gateway, "back")
+            await goes(gateway, free)
+            await waits(gateway, late, "before the newest time seen")
+            await gateway.kill()
+        async with clock.daemon(tmp_path, config) as gateway:
+            await all_ready(gateway)
+            free = await texts.post(gateway, "restarted, free", channel="m0")
+            await goes(gateway, free)
+            await waits(gateway, late, "before the newest time seen")
+            await gateway.operate("clock/accept")
+            await goes(gateway, late)
+            check(texts, await all_settled(gateway), await sent_times(sim))
 
 
 @pytest.mark.parametrize("sent", [True, False])

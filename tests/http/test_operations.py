@@ -131,6 +131,7 @@ async def test_lists_take_the_same_filter(tmp_path: Path, query: str, ids: list[
         ({"action": "cancel", "filter": {"campaign": "a\0b"}}, ["filter.campaign"]),
         ({"action": "cancel", "filter": {"campaign": "x" * 1000}}, ["filter.campaign"]),
         ({"action": "cancel", "filter": {"accepted_after": "yesterday"}}, ["filter.accepted_after"]),
+        ({"action": "release", "filter": {"held": "restor"}}, ["filter.held"]),
         ({"action": "cancel", "filter": [1]}, ["filter"]),
         ({"action": "cancel", "ids": [1], "reason": "a\nb"}, ["reason"]),
         ({"action": "cancel", "ids": [1], "reason": "x" * 501}, ["reason"]),
@@ -164,13 +165,28 @@ async def test_what_is_wrong_is_named_and_nothing_is_done(tmp_path: Path, body: 
 
 @pytest.mark.parametrize(
     "query",
-    ["state=x", "class=x", "to=x", "in_doubt=maybe", "accepted_after=now", "campaign=%00", "held=%00", "campain=x"],
-)
+    [
+        "state=x", "class=x", "to=x", "in_doubt=maybe", "accepted_after=now", "accepted_before=1999-01-01T00:00:00Z",
+        "campaign=%00", "held=%00", "held=operators", "campain=x",
+    ],
+)  # fmt: skip
 async def test_a_wrong_parameter_of_a_list_is_named(tmp_path: Path, query: str) -> None:
     async with gateway(tmp_path) as running:
         answer = await running.get(f"/api/v1/messages?{query}")
         assert answer.status == 422
         assert answer.fields == [query.partition("=")[0]]
+        assert answer.json["detail"].count("expected") <= 1
+
+
+async def test_the_plus_of_an_offset_need_not_be_escaped(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as running:
+        await accept(running, 1)
+        for moment, count in (
+            ("2000-01-01T00:00:00+01:00", 1), ("2000-01-01 00:00:00Z", 1), ("2199-01-01T00:00:00+01:00", 0),
+        ):  # fmt: skip
+            answer = await running.get(f"/api/v1/messages?accepted_after={moment}")
+            assert answer.status == 200, answer.json
+            assert len(answer.json["items"]) == count
 
 
 @pytest.mark.parametrize("key", [SEND, READ])

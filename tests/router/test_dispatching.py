@@ -1,7 +1,7 @@
 """Who may send what when: turns, tiers, dialers, windows, quotas, urgent messages, an operator's word.
 
-A real spool on SQLite and the real dispatcher; the channels do as they are told. What counts is what the spool says was
-handed to whom, in which order, and when it started.
+A real spool and the real dispatcher; the channels do as they are told. What counts is what the spool says was handed to
+whom, in which order, and when it started. Where that hangs on SQL, on both engines.
 """
 
 from __future__ import annotations
@@ -55,6 +55,15 @@ class Hall(Rig):
 
     clock: ShiftedClock = field(default_factory=ShiftedClock)
     doubt: str = ""
+    url: str = ""
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        if self.url.startswith("sqlite:"):
+            return super().rows(sql)
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            return connection.execute(sql).fetchall()  # type: ignore[arg-type]
 
     async def send(self, *texts: str, first: int = 0, **values: object) -> tuple[int, ...]:
         """Accept messages to numbers of their own."""
@@ -78,7 +87,7 @@ class Hall(Rig):
 
     async def why(self, message_id: int) -> str:
         """What `explain` says of a message."""
-        reader = Reader(open_database(f"sqlite:///{self.path}"), self.clock)
+        reader = Reader(open_database(self.url), self.clock)
         try:
             found = await reader.message(message_id)
             assert found is not None
@@ -90,7 +99,7 @@ class Hall(Rig):
 
 @asynccontextmanager
 async def hall(
-    tmp_path: Path,
+    where: Path | str,
     *names: str,
     script: Script = taken,
     settings: DispatchSettings | None = None,
@@ -99,18 +108,19 @@ async def hall(
     away: tuple[str, ...] = (),
     clock: ShiftedClock | None = None,
 ) -> AsyncIterator[Hall]:
-    """A running dispatcher with the channels `names`; `away`: they do not come up before `network.up` says so."""
-    path = tmp_path / "spool.db"
+    """A running dispatcher with the channels `names`; `away`: they do not come up before `network.up` says so.
+
+    `where`: a folder for an SQLite spool, or the URL of a database.
+    """
+    url = where if isinstance(where, str) else f"sqlite:///{where}/spool.db"
     clock = clock or ShiftedClock()
     network = Network(script, up={name: asyncio.Event() for name in away})
     dispatcher: Dispatcher
     rules = Rules(RetryPolicy(backoff_ms=(1,)))
-    store = Store(
-        open_database(f"sqlite:///{path}"), "gw1", clock, rules, on_commit=lambda notices: dispatcher.committed(notices)
-    )
+    store = Store(open_database(url), "gw1", clock, rules, on_commit=lambda notices: dispatcher.committed(notices))
     settings = settings or DispatchSettings(order=names)
     dispatcher = Dispatcher(store, clock, settings, doubt=lambda now_ms: made.doubt)
-    made = Hall(store, dispatcher, network, path, clock)
+    made = Hall(store, dispatcher, network, Path(url.removeprefix("sqlite:///")), clock, url=url)
     for name in names:
         known = (sims or {}).get(name, Sim())
         dispatcher.add(
@@ -138,13 +148,13 @@ def closed_now(clock: ShiftedClock, name: str = "office") -> Schedule:
 
 
 @pytest.mark.parametrize(("source", "target"), [("", "turn::(0.3)"), ("dialer:d", "dialer")])
-async def test_a_dial_string_is_used_strictly_in_turn(tmp_path: Path, source: str, target: str) -> None:
+async def test_a_dial_string_is_used_strictly_in_turn(database_url: str, source: str, target: str) -> None:
     """S4-28, decision 2: (0.3) is 0-1-2-3-0, however fast each channel is; over a restart too."""
     names = ("a", "b", "c", "d")
     dialer = DialerSettings("d", parse("turn::(0.3)"))
     settings = DispatchSettings(dialers={"d": dialer}, order=names)
     for messages in (7, 30):
-        async with hall(tmp_path, *names, settings=settings) as h:
+        async with hall(database_url, *names, settings=settings) as h:
             await h.until(lambda h=h: len(h.network.sessions) == 4)  # type: ignore[misc]
             await h.ready()
             await h.send(*["x"] * messages, source=source, target=target)
@@ -153,8 +163,8 @@ async def test_a_dial_string_is_used_strictly_in_turn(tmp_path: Path, source: st
     assert len(h.intents()) == 37
 
 
-async def test_who_is_down_is_skipped_and_the_order_is_kept(tmp_path: Path) -> None:
-    async with hall(tmp_path, "a", "b", "c", away=("b",)) as h:
+async def test_who_is_down_is_skipped_and_the_order_is_kept(database_url: str) -> None:
+    async with hall(database_url, "a", "b", "c", away=("b",)) as h:
         await h.until(lambda: h.dispatcher.channels()[0].sim_id > 0 and h.dispatcher.channels()[2].sim_id > 0)
         await h.send(*["x"] * 6, target="turn::(0.2)")
         await h.settled()
@@ -169,7 +179,7 @@ async def test_who_is_down_is_skipped_and_the_order_is_kept(tmp_path: Path) -> N
         assert h.intents()[begun:] == ["abc"[(last + 1 + n) % 3] for n in range(6)]
 
 
-async def test_a_busy_one_is_waited_for_and_then_passed_over_with_an_event(tmp_path: Path) -> None:
+async def test_a_busy_one_is_waited_for_and_then_passed_over_with_an_event(database_url: str) -> None:
     stuck = asyncio.Event()
 
     async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
@@ -178,7 +188,7 @@ async def test_a_busy_one_is_waited_for_and_then_passed_over_with_an_event(tmp_p
         return await taken(channel, segment, gate)
 
     settings = DispatchSettings(order=("a", "b"), turn_patience_s=0.2)
-    async with hall(tmp_path, "a", "b", script=script, settings=settings) as h:
+    async with hall(database_url, "a", "b", script=script, settings=settings) as h:
         await h.ready()
         await h.send("s", channel="b")
         await h.until(lambda: h.intents() == ["b"])
@@ -192,13 +202,13 @@ async def test_a_busy_one_is_waited_for_and_then_passed_over_with_an_event(tmp_p
         await h.settled()
 
 
-async def test_what_is_not_sent_goes_to_the_next_in_turn_which_is_not_given_back(tmp_path: Path) -> None:
+async def test_what_is_not_sent_goes_to_the_next_in_turn_which_is_not_given_back(database_url: str) -> None:
     async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
         if channel.name == "b":
             raise SubmitError(Outcome.NOT_SENT, FailureClass.REJECTED, "no", code="CMS 69", started_ms=1)
         return await taken(channel, segment, gate)
 
-    async with hall(tmp_path, "a", "b", "c", script=script) as h:
+    async with hall(database_url, "a", "b", "c", script=script) as h:
         await h.ready()
         first, second = await h.send("x", "x", target="turn::(0.2)")
         await h.settled()
@@ -232,8 +242,8 @@ async def test_the_second_place_serves_when_the_first_has_been_down_for_long_eno
         assert h.intents()[-5:] == ["a"] * 5
 
 
-async def test_a_contact_keeps_its_sender(tmp_path: Path) -> None:
-    async with hall(tmp_path, "a", "b", "c") as h:
+async def test_a_contact_keeps_its_sender(database_url: str) -> None:
+    async with hall(database_url, "a", "b", "c") as h:
         await h.ready()
         for _ in range(4):
             await h.send(*["x"] * 12, target="sticky:any")
@@ -272,7 +282,7 @@ async def test_after_a_pause_a_burst_and_then_the_interval(tmp_path: Path) -> No
         assert all(starts[n] - starts[0] >= 100 * (n - 2) - 2 for n in range(3, 6))
 
 
-async def test_sources_of_one_priority_take_turns_and_a_larger_priority_goes_first(tmp_path: Path) -> None:
+async def test_sources_of_one_priority_take_turns_and_a_larger_priority_goes_first(database_url: str) -> None:
     dialers = {name: DialerSettings(name) for name in ("one", "two")}
     go = asyncio.Event()
 
@@ -280,7 +290,7 @@ async def test_sources_of_one_priority_take_turns_and_a_larger_priority_goes_fir
         await go.wait()
         return await taken(channel, segment, gate)
 
-    async with hall(tmp_path, "a", script=script, settings=DispatchSettings(dialers=dialers)) as h:
+    async with hall(database_url, "a", script=script, settings=DispatchSettings(dialers=dialers)) as h:
         await h.ready()
         many = await h.send(*["x"] * 30, source="dialer:one", target="dialer")
         few = await h.send(*["x"] * 5, first=100, source="dialer:two", target="dialer")
@@ -296,9 +306,9 @@ async def test_sources_of_one_priority_take_turns_and_a_larger_priority_goes_fir
 # Urgent messages.
 
 
-async def test_an_alert_keeps_its_own_spacing_and_a_cap_bounds_them(tmp_path: Path) -> None:
+async def test_an_alert_keeps_its_own_spacing_and_a_cap_bounds_them(database_url: str) -> None:
     settings = DispatchSettings(urgent=UrgentSettings(interval_s=0.05, per_hour=3))
-    async with hall(tmp_path, "a", settings=settings, pacing=Pacing(3600)) as h:
+    async with hall(database_url, "a", settings=settings, pacing=Pacing(3600)) as h:
         await h.ready()
         await h.send("x")
         await h.settled()
@@ -349,13 +359,13 @@ async def test_nothing_of_a_dialer_goes_out_of_hours_and_it_goes_on_when_they_be
         assert {message for _, message, _ in h.network.sent} == {other, *ids}
 
 
-async def test_recipients_are_written_to_in_their_own_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_recipients_are_written_to_in_their_own_hours(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher_module, "CLOCK_CHECK_S", 0.05)
     clock = ShiftedClock()
     hour = clock.now_ms() // 3_600_000 % 24
     noon, night = _zone(12 - hour), _zone(0 - hour)
     dialer = DialerSettings("d", recipient=Schedule("decent", "UTC", (Window(ALL, 540, 1260),)))
-    async with hall(tmp_path, "a", settings=DispatchSettings(dialers={"d": dialer}), clock=clock) as h:
+    async with hall(database_url, "a", settings=DispatchSettings(dialers={"d": dialer}), clock=clock) as h:
         await h.ready()
         (sleeps,) = await h.send("x", source="dialer:d", target="dialer", zone=night)
         (awake,) = await h.send("x", first=1, source="dialer:d", target="dialer", zone=noon)
@@ -396,13 +406,13 @@ async def test_work_with_a_window_or_a_daily_quota_waits_while_the_clock_is_in_d
 # Quotas.
 
 
-async def test_a_spent_sim_leaves_the_rest_to_the_next_and_counts_over_a_restart(tmp_path: Path) -> None:
+async def test_a_spent_sim_leaves_the_rest_to_the_next_and_counts_over_a_restart(database_url: str) -> None:
     """Promise 8: per SIM, in segments, persisted; an untouched message moves to the next SIM by itself."""
     sims = {"a": Sim(quota=SimQuota(per_day=3)), "b": Sim(quota=SimQuota(per_day=5))}
-    async with hall(tmp_path, "a", "b", sims=sims) as h:
+    async with hall(database_url, "a", "b", sims=sims) as h:
         await h.send(*["x"] * 6)
         await h.settled()
-    async with hall(tmp_path, "a", "b", sims=sims) as h:
+    async with hall(database_url, "a", "b", sims=sims) as h:
         ids = await h.send(*["x"] * 6, first=100)
         await h.until(lambda: len(h.network.sent) == 2)
         await h.until(lambda: sum("spent until" in str(h.dispatcher.serving(lane_of(h, m))) for m in ids) == 6)
@@ -422,7 +432,7 @@ def lane_of(h: Hall, message_id: int) -> Lane:
     return Lane(*row)  # type: ignore[arg-type]
 
 
-async def test_what_was_not_sent_is_not_counted(tmp_path: Path) -> None:
+async def test_what_was_not_sent_is_not_counted(database_url: str) -> None:
     failed = []
 
     async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
@@ -432,16 +442,16 @@ async def test_what_was_not_sent_is_not_counted(tmp_path: Path) -> None:
         return await taken(channel, segment, gate)
 
     sims = {"a": Sim(quota=SimQuota(per_day=3, recipients_per_month=3))}
-    async with hall(tmp_path, "a", sims=sims, script=script) as h:
+    async with hall(database_url, "a", sims=sims, script=script) as h:
         await h.send(*["x"] * 3)
         await h.settled()
         assert len(h.network.sent) == 3
         assert h.rows("SELECT day_used, recipients FROM sim_usage") == [(3, 3)]
 
 
-async def test_a_sim_that_may_write_to_nobody_new_writes_to_those_it_knows(tmp_path: Path) -> None:
+async def test_a_sim_that_may_write_to_nobody_new_writes_to_those_it_knows(database_url: str) -> None:
     sims = {"a": Sim(quota=SimQuota(recipients_per_month=2)), "b": Sim(quota=SimQuota(recipients_per_month=1))}
-    async with hall(tmp_path, "a", "b", sims=sims) as h:
+    async with hall(database_url, "a", "b", sims=sims) as h:
         await h.ready()
         await h.send("x", "x", channel="a")
         await h.settled()
@@ -457,9 +467,9 @@ async def test_a_sim_that_may_write_to_nobody_new_writes_to_those_it_knows(tmp_p
         assert "recipients per month is spent until" in await h.why(int(str(stays[0])))
 
 
-async def test_a_long_text_that_does_not_fit_stops_no_short_one(tmp_path: Path) -> None:
+async def test_a_long_text_that_does_not_fit_stops_no_short_one(database_url: str) -> None:
     sims = {"a": Sim(quota=SimQuota(per_day=4))}
-    async with hall(tmp_path, "a", sims=sims) as h:
+    async with hall(database_url, "a", sims=sims) as h:
         await h.ready()
         await h.send("x", "x")
         await h.settled()
@@ -473,14 +483,14 @@ async def test_a_long_text_that_does_not_fit_stops_no_short_one(tmp_path: Path) 
 # An operator's word.
 
 
-async def test_a_paused_channel_takes_nothing_and_a_draining_one_finishes_what_it_began(tmp_path: Path) -> None:
+async def test_a_paused_channel_takes_nothing_and_a_draining_one_finishes_what_it_began(database_url: str) -> None:
     step = asyncio.Semaphore(0)
 
     async def script(channel: Scripted, segment: Segment, gate: Callable[[], bool]) -> Receipt:
         await step.acquire()
         return await taken(channel, segment, gate)
 
-    async with hall(tmp_path, "a", script=script) as h:
+    async with hall(database_url, "a", script=script) as h:
         await h.ready()
         (long,) = await h.send("xxx")
         (short,) = await h.send("x", first=1)
@@ -494,7 +504,7 @@ async def test_a_paused_channel_takes_nothing_and_a_draining_one_finishes_what_i
         assert "draining by root at" in await h.why(short)
         await h.dispatcher.set_channel_mode("a", PAUSED, "root", "")
     step.release()
-    async with hall(tmp_path, "a", script=script) as h:
+    async with hall(database_url, "a", script=script) as h:
         await h.until(lambda: h.dispatcher.channels()[0].sim_id > 0)
         assert "paused by root at" in await h.why(short), "it is durable"
         assert h.network.sent == []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.router.pacing import Pace, start_moment
+from gatewayd.router.pacing import ROUNDING_S, Pace, start_moment
 
 moments = st.floats(0, 1e6, allow_nan=False)
 
@@ -76,3 +77,20 @@ def test_a_start_that_did_not_wait_takes_nothing_from_the_next() -> None:
     pace.started(100.0)
     pace.started(101.0)
     assert 7.0 <= pace.wait_s(100.0) <= 7.01
+
+
+def test_after_a_restart_the_burst_counts_as_used_up() -> None:
+    pace = Pace(10, burst=3)
+    pace.resume(100)
+    assert pace.wait_s(100) == pytest.approx(10 + ROUNDING_S)
+    pace.started(111)
+    assert pace.wait_s(111) == pytest.approx(9, abs=0.01)
+
+
+def test_a_shorter_interval_holds_at_once_and_a_longer_one_from_the_next_start() -> None:
+    pace = Pace(3600)
+    pace.started(0)
+    pace.become(6)
+    assert pace.wait_s(0) == pytest.approx(6, abs=0.01)
+    pace.become(60)
+    assert pace.wait_s(0) == pytest.approx(6, abs=0.01)

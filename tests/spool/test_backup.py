@@ -10,14 +10,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from gatewayd.errors import SpoolError
 from gatewayd.spool import backup as backups
-from gatewayd.spool import restored
+from gatewayd.spool import restored, schema
 from gatewayd.spool.backup import Backup, back_up, examine
 from gatewayd.spool.engine import SqliteDatabase, open_database
+from gatewayd.spool.migrate import REVISIONS
 from gatewayd.spool.restore import restore
 from tests.spool.helpers import START_MS, message, open_spool
+from tests.spool.test_migrate import make_spool
 
 
 def sqlite(url: str) -> SqliteDatabase:
@@ -114,6 +117,51 @@ async def test_what_a_backup_refuses(sqlite_url: str, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial*"))
     back_up(sqlite(sqlite_url), target, "gw1", START_MS + 1, force=True)
     assert examine(target).at == START_MS + 1
+
+
+async def test_a_backup_never_takes_the_place_of_the_spool(sqlite_url: str, tmp_path: Path) -> None:
+    """A daemon that runs would go on writing to a file that has no name any more."""
+    (tmp_path / "link").symlink_to(tmp_path / "spool.db")
+    async with open_spool(sqlite_url) as spool:
+        await spool.accept(message())
+        for name in ("spool.db", "link", "spool.db-wal", "spool.db.lock"):
+            with pytest.raises(SpoolError, match="is the spool itself, or belongs to it: name another file"):
+                back_up(spool.database, tmp_path / name, "gw1", START_MS, force=True)
+        await spool.accept(message())
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as there:
+        assert there.execute("SELECT count(*) FROM messages").fetchone() == (2,)
+
+
+QUEUED_BY = {  # what a spool of an older schema has of a message that waits
+    "messages": {
+        "id": 1, "position": 1, "priority": 0, "lane_id": 1, "queue": 2, "due_at": START_MS, "state": 1,
+        "admission": "admitted", "delivery": "none", "class": "application", "to_given": "+59898344484",
+        "to_number": "+59898344484", "text": "x", "alphabet": "gsm7", "plan": "tpdu", "segments": 1, "concat_ref": 1,
+        "report": 1, "in_doubt": "fail", "avoid_sim_id": 0, "touched": 0, "busy": 0, "source": "class:application",
+        "target": "any", "pin_channel": "", "campaign": "", "agent": "", "api_key": "crm", "reason": "",
+        "accepted_at": START_MS, "updated_at": START_MS,
+    },
+    "segments": {
+        "message_id": 1, "seq": 1, "state": "QUEUED", "parts": 1, "parts_ok": 0, "tries": 0, "attempt": 0, "code": "",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_a_backup_of_an_older_version_is_restored(sqlite_url: str, tmp_path: Path, revision: str) -> None:
+    make_spool(sqlite_url, revision, [])
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as old, old:
+        for table, row in QUEUED_BY.items():
+            places = ", ".join("?" * len(row))
+            old.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
+        old.execute("UPDATE counters SET value = 1 WHERE name = 'message'")
+    back_up(sqlite(sqlite_url), tmp_path / "backup", "gw1", START_MS)
+    restore(sqlite(sqlite_url), tmp_path / "backup", "gw1", "root", START_MS, None)
+    async with open_spool(sqlite_url) as spool:
+        assert await spool.claims(await spool.sim()) == []
+        held = select(schema.messages.c.id, schema.messages.c.held, schema.messages.c.queue)
+        assert await spool.rows(held) == [(1, restored.RESTORE, schema.KEPT)]
+        assert await spool.accept(message()) == (2 + restored.ID_GAP,)
 
 
 async def test_a_restore_moves_aside_and_puts_in_place(sqlite_url: str, tmp_path: Path) -> None:

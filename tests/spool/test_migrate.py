@@ -70,7 +70,7 @@ def test_the_head_named_in_the_code_is_the_last_file() -> None:
     assert revisions[-1] == migrate.HEAD
 
 
-def _make(url: str, revision: str, parts: list[dict[str, Any]], *, statements: tuple[str, ...] = ()) -> None:
+def make_spool(url: str, revision: str, parts: list[dict[str, Any]], *, statements: tuple[str, ...] = ()) -> None:
     """A spool as `revision` left it, with these received parts in it."""
     database = open_database(url)
     engine = database.migration_engine()
@@ -121,7 +121,7 @@ async def test_what_0001_received_and_handed_to_nobody_is_handed_over_once(datab
         _part(9, "sixteen ", **_of(7, 2, 1, bits=16)),
         _part(10, "bits", **_of(7, 2, 2, bits=16)),
     ]
-    _make(database_url, "0001", parts)
+    make_spool(database_url, "0001", parts)
     clock = FakeClock()
     async with open_spool(database_url, clock=clock, intake=intake()) as spool:
         i = schema.inbound_messages.c
@@ -154,7 +154,7 @@ async def test_what_0001_received_and_handed_to_nobody_is_handed_over_once(datab
 
 async def test_messages_of_0001_are_sent_and_found_by_an_opt_out(database_url: str) -> None:
     """Rows that 0002 knows nothing of have its columns' defaults."""
-    _make(database_url, "0001", [])
+    make_spool(database_url, "0001", [])
     async with open_spool(database_url, intake=intake(confirm=False)) as spool:
         await spool.accept(message())
     engine = open_database(database_url).migration_engine()
@@ -173,7 +173,7 @@ async def test_messages_of_0001_are_sent_and_found_by_an_opt_out(database_url: s
 
 
 def test_a_schema_from_the_future_is_refused(database_url: str) -> None:
-    _make(database_url, "0002", [], statements=("UPDATE alembic_version SET version_num = '9999'",))
+    make_spool(database_url, "0002", [], statements=("UPDATE alembic_version SET version_num = '9999'",))
     with pytest.raises(SpoolError, match="newer than this gatewayd"):
         migrate.migrate(open_database(database_url))
 
@@ -181,7 +181,9 @@ def test_a_schema_from_the_future_is_refused(database_url: str) -> None:
 async def test_two_long_texts_of_0001_with_one_reference_are_two(database_url: str) -> None:
     """References of 8 bits come round within weeks."""
     said = [("one ", 1), ("two ", 1), ("uno", 2), ("dos", 2), ("three ", 1)]
-    _make(database_url, "0001", [_part(n, text_, **_of(7, 2, seq)) for n, (text_, seq) in enumerate(said, start=1)])
+    make_spool(
+        database_url, "0001", [_part(n, text_, **_of(7, 2, seq)) for n, (text_, seq) in enumerate(said, start=1)]
+    )
     async with open_spool(database_url, intake=intake()) as spool:
         await spool.store.advance()
         i = schema.inbound_messages.c

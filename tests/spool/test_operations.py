@@ -16,6 +16,7 @@ from gatewayd.spool.engine import open_database
 from gatewayd.spool.filters import Filter
 from gatewayd.spool.message_reader import MessageReader
 from gatewayd.spool.migrate import migrate
+from gatewayd.spool.moves import set_aside
 from gatewayd.spool.operations import Begun, Operation
 from gatewayd.spool.optouts import OptState, Said, Source
 from gatewayd.spool.orders import Action, Order
@@ -232,6 +233,53 @@ async def test_requeue_lifts_an_expiry_that_has_passed_or_gives_another(database
         assert await spool.claims(line) == [one, two]
 
 
+async def test_requeue_sends_no_late_answer_to_a_stop(database_url: str) -> None:
+    """A confirmation is exempt from the opt-out it confirms: days later, `requeue --all` must not send it."""
+    async with open_spool(database_url) as spool:
+        expires_at = spool.clock.ms + 1000
+        (late,) = await spool.accept(message(class_=MessageClass.SYSTEM, expires_at=expires_at))
+        spool.clock.ms += 2000
+        await spool.store.advance()
+        changed, why = await said(spool, Action.REQUEUE, late)
+        assert not changed
+        assert why.startswith("it answers a STOP, START or HELP, and had to be sent by 20")
+        changed, _ = await said(spool, Action.REQUEUE, late, expires_at=spool.clock.ms + 5000)
+        assert not changed
+        (soon,) = await spool.accept(message(class_=MessageClass.SYSTEM, expires_at=spool.clock.ms + 1000))
+        await said(spool, Action.CANCEL, soon)
+        assert (await said(spool, Action.REQUEUE, soon))[0]
+        assert await spool.claims(await spool.sim()) == [soon]
+
+
+async def test_requeue_refuses_an_expiry_before_it_may_be_sent(database_url: str) -> None:
+    async with open_spool(database_url) as spool:
+        (message_id,) = await spool.accept(message(not_before=spool.clock.ms + 9000))
+        await said(spool, Action.CANCEL, message_id)
+        changed, why = await said(spool, Action.REQUEUE, message_id, expires_at=spool.clock.ms + 5000)
+        assert not changed
+        assert why.startswith("it is not to be sent before 20")
+        assert (await said(spool, Action.REQUEUE, message_id, expires_at=spool.clock.ms + 9001))[0]
+
+
+async def test_what_the_gateway_has_set_aside_is_found_and_released(database_url: str) -> None:
+    async with open_spool(database_url) as spool:
+        one, two, three = await spool.accept(message(), message("+59898000001"), message("+59898000002"))
+        line = await spool.sim()
+        claim = await spool.claim(line)
+        assert claim is not None
+        assert claim.message_id == one, "in hand, and not kept back"
+        await said(spool, Action.HOLD, two)
+        error = ValueError("a bug of ours")
+        await spool.store.writer.run(lambda tx: set_aside(tx, spool.store._book, three, spool.clock.ms, error))
+        reader = Reader(spool.database)
+        page = await MessageReader(reader).page(Filter(held="any"), after=None, limit=10)
+        await reader.close()
+        assert [view.id for view in page.items] == [two, three]
+        await operate(spool, Action.RELEASE, wanted=Filter(held="any"))
+        assert (await done(spool)).changed == 2
+        assert await spool.claims(line) == [two, three]
+
+
 async def test_requeue_refuses_an_opted_out_number_and_a_dropped_text(database_url: str) -> None:
     async with open_spool(database_url) as spool:
         one, two = await spool.accept(message(), message(to="+59898000001"))
@@ -352,6 +400,15 @@ async def test_another_route_releases_what_was_held_for_a_channel_that_is_gone(d
 
 async def campaign(spool: Spool, count: int, name: str = "c") -> Sequence[int]:
     return await spool.accept(*[message(to=f"+59898{i:06}", campaign=name) for i in range(count)])
+
+
+async def test_no_message_is_given_to_a_channel_that_a_reload_took_away(database_url: str) -> None:
+    """The operation was begun while it was there; what it meant then is worked off later."""
+    async with open_spool(database_url) as spool:
+        (message_id,) = await spool.accept()
+        changed, why = await said(spool, Action.ROUTE, message_id, channel="gone")
+        assert (changed, why) == (False, "the configuration has no channel gone any more")
+        assert await spool.claims(await spool.sim()) == [message_id]
 
 
 async def test_many_are_worked_off_in_steps_and_what_comes_later_is_not_meant(database_url: str) -> None:

@@ -28,8 +28,11 @@ from gatewayd.spool import (
     reports,
     restored,
     retention,
+    senders,
     settings,
     sims,
+    starts,
+    turns,
     upkeep,
     usage,
     witness,
@@ -39,7 +42,8 @@ from gatewayd.spool.engine import Statement, open_database
 
 MODULES = (
     accept, channel_modes, clockmark, counters, guards, inbound, lanes, moves, operations, optouts, orders, pins, prune,
-    quarantine, queue_actions, quota, reports, restored, retention, settings, sims, upkeep, usage, witness, work,
+    quarantine, queue_actions, quota, reports, restored, retention, senders, settings, sims, starts, turns, upkeep,
+    usage, witness, work,
 )  # fmt: skip
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
@@ -63,8 +67,11 @@ STATEMENTS = {
         reports,
         restored,
         retention,
+        senders,
         settings,
         sims,
+        starts,
+        turns,
         upkeep,
         usage,
         witness,
@@ -77,6 +84,8 @@ STATEMENTS = {
 ALLOWED = {
     "channel_modes.MODES": "SCAN channels",  # a small table
     "lanes.ALL_LANES": "SCAN lanes",  # a small table
+    "starts.ALL_STARTS": "SCAN dialer_starts",  # a small table
+    "turns.ALL_TURNS": "SCAN turns",  # a small table
     "operations.FIRST_RUNNING": "SCAN operations USING INDEX ix_operations_running",  # only those under way, one row
     "restored.STOP_OPERATIONS": "SCAN operations USING INDEX ix_operations_running",  # those under way, after a restore
     "quarantine.KNOWN": "SCAN number_faults USING COVERING INDEX ix_number_faults_last",  # a bounded piece

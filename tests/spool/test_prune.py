@@ -17,9 +17,14 @@ import pytest
 from sqlalchemy import func, select
 
 from gatewayd.model import InDoubtPolicy, ReportVerdict
+from gatewayd.router.events import body
 from gatewayd.spool import prune, schema
 from gatewayd.spool.archive import Archive, whole_members
+from gatewayd.spool.deliveries import DeliveryReader, Told, record
+from gatewayd.spool.events import DONE, Subscription
+from gatewayd.spool.outbox_reader import OutboxReader
 from gatewayd.spool.prune import PAGE, Pruner, RetentionPolicy
+from gatewayd.spool.reader import Reader
 from gatewayd.spool.reports import NewReport
 from gatewayd.spool.writer import Tx
 from tests.spool.helpers import START_MS, Sim, Spool, intake, message, open_spool
@@ -115,6 +120,58 @@ async def test_what_is_open_is_never_touched(database_url: str) -> None:
         spool.clock.ms += 3 * DAY_MS
         assert (await works.walk()).keys() == {"texts forgotten"}, "what came to its end late is found all the same"
         await works.close()
+
+
+@pytest.mark.parametrize("removed", [False, True])
+async def test_what_an_application_is_still_to_be_told_of_is_kept_till_then(database_url: str, removed: bool) -> None:
+    """Events are made of the records when they are told: a webhook that is down over a weekend gets the text all the
+    same, and the same octets as in the tries before. One that was removed from the configuration is not waited for.
+    """
+    hooks = [Subscription("webhook:crm")]
+    async with open_spool(database_url, intake=intake(), subscriptions=hooks) as spool:
+        reader = Reader(spool.database)
+        deliveries, outbox = DeliveryReader(reader), OutboxReader(reader)
+
+        async def told() -> dict[int, bytes]:
+            heads = await deliveries.heads("webhook:crm", 0, 100)
+            records = await outbox.records([head.outbox_id for head in heads])
+            return {id_: body(each, "s") for id_, each in records.items()}
+
+        await send(spool, 1, report=False)
+        await Sim(spool).says("good day")
+        before = await told()
+        assert b"good day" in b"".join(before.values())
+        works = pruner(spool, content=1, messages=7, inbound=7)
+        for _ in range(2):
+            spool.clock.ms += 9 * DAY_MS
+            assert await works.walk() == {}
+            assert await told() == before
+        heads = await deliveries.heads("webhook:crm", 0, 100)
+        done = [Told(head.id, DONE, 1, head.next_at, spool.clock.ms, 200, "") for head in heads]
+        if removed:
+            spool.clock.ms += 13 * DAY_MS
+        else:
+            await spool.store.writer.run(lambda tx: record(tx, done))
+        assert (await works.walk()).keys() == {"messages deleted", "inbound messages deleted"}
+        await works.close()
+        await reader.close()
+
+
+async def test_an_event_about_what_was_deleted_still_says_about_what(database_url: str) -> None:
+    """A dead letter that is replayed later than retention keeps its message."""
+    async with open_spool(database_url, intake=intake()) as spool:
+        (idm,) = await send(spool, 1, report=False)
+        await Sim(spool).says("good day")
+        spool.clock.ms += 8 * DAY_MS
+        works = pruner(spool, messages=7, inbound=7)
+        assert (await works.walk()).keys() == {"messages deleted", "inbound messages deleted"}
+        await works.close()
+        reader = Reader(spool.database)
+        records = await OutboxReader(reader).records([1, 2, 3])
+        await reader.close()
+        said = [json.loads(body(records[event], "s"))["data"] for event in (1, 2, 3)]
+        assert [(data.get("idm"), data.get("state")) for data in said] == [(idm, 1), (idm, 2), (None, None)]
+        assert said[2] == {"id": 1}
 
 
 async def test_a_late_report_of_a_pruned_message_is_kept_as_unmatched(database_url: str) -> None:

@@ -751,6 +751,38 @@ async def test_a_report_that_overtakes_its_receipt_is_not_taken_for_an_older_one
         assert await state_of(spool, new) == (2, "delivered", ["DELIVERED"])
 
 
+@pytest.mark.parametrize("outcome", ["its own", "another reference", "not sent", "in doubt", "a crash"])
+async def test_a_report_that_overtakes_its_receipt_settles_no_older_doubt(database_url: str, outcome: str) -> None:
+    """Promise 2. A doubt about the same number fits the report too; the receipt says which of the two it is about."""
+    doubt, settled = (8, "pending", ["IN_DOUBT"]), (2, "delivered", ["DELIVERED"])
+    async with open_spool(database_url) as spool:
+        line = await spool.sim()
+        old, new = await spool.accept(message(), message())
+        claim = await spool.claim(line)
+        assert claim is not None
+        assert claim.message_id == old
+        claim = await spool.claim(line, spool.doubtful(claim))
+        assert claim is not None
+        assert claim.message_id == new
+        assert (await spool.store.report(report(line, 4, raw="early"))).message_id is None
+        assert await state_of(spool, old) == doubt
+        if outcome == "its own":
+            await spool.store.work(line, spool.sent(claim, ref=4), None)
+            assert (await state_of(spool, old), await state_of(spool, new)) == (doubt, settled)
+        elif outcome == "another reference":
+            await spool.store.work(line, spool.sent(claim, ref=5), None)
+            assert (await state_of(spool, old), await state_of(spool, new)) == (settled, (2, "pending", ["SUBMITTED"]))
+        elif outcome == "not sent":
+            await spool.store.work(line, spool.not_sent(claim), None)
+            assert (await state_of(spool, old), (await state_of(spool, new))[2]) == (settled, ["QUEUED"])
+        elif outcome == "in doubt":
+            await spool.store.work(line, spool.doubtful(claim), None)
+            assert sorted([await state_of(spool, old), await state_of(spool, new)]) == [settled, doubt]
+    if outcome == "a crash":
+        async with open_spool(database_url) as spool:
+            assert sorted([await state_of(spool, old), await state_of(spool, new)]) == [settled, doubt]
+
+
 async def test_a_clock_that_goes_back_leaves_nothing_waiting_for_years(database_url: str) -> None:
     clock = FakeClock()
     right = clock.ms

@@ -116,6 +116,23 @@ async def test_what_is_marked_as_restored_is_held(database_url: str, tmp_path: P
         assert await spool.claims(await spool.sim()) == [idm], "what is accepted from now on is as always"
 
 
+async def test_who_had_paused_it_before_is_not_forgotten(database_url: str) -> None:
+    """Whoever resumes after the restore would else end another's pause without knowing of it."""
+    async with opened(database_url, None) as spool:
+        said = json.dumps({"actor": "ana", "at": START_MS, "reason": "the operator's bill"})
+        await spool.store.set_setting(PAUSED, said, "ana")
+    mark_restored(open_database(database_url), "gw1", "root", START_MS, None)
+    for _ in range(2):
+        async with opened(database_url, None) as spool:
+            paused = json.loads(await spool.store.setting(PAUSED) or "{}")
+            assert paused["actor"] == "gatewayd"
+            assert paused["reason"].startswith("restored from a backup. ")
+            ana = f"In the backup it was paused by ana at {restored.moment(START_MS)}: the operator's bill"
+            assert paused["reason"].count(ana) == 1
+            again = json.dumps({"reason": "restored from a backup"})  # as after a crash before all was held
+            await spool.store.set_setting(restored.MARK, again, "gatewayd")
+
+
 async def test_another_instance_name_leaves_nothing_in_hand(database_url: str, tmp_path: Path) -> None:
     """The backup of one machine, restored on another."""
     async with opened(database_url, None) as spool:

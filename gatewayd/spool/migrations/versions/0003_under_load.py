@@ -38,6 +38,14 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "dialer_starts",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("message_id", sa.BigInteger(), nullable=False),
+        sa.Column("intent_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("source"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "senders",
         sa.Column("number", sa.Text(), nullable=False),
         sa.Column("sim_id", sa.BigInteger(), nullable=False),
