@@ -10,7 +10,7 @@ from gatewayd.apikeys import add_key, new_key
 from gatewayd.modems.simulator.process import simulator_process
 from tests.daemon import configuration, daemon
 
-EXAMPLES = 40  # for each operation and phase
+EXAMPLES = 25  # for each operation and phase
 LIMIT_S = 400
 CHECKS = (
     "not_a_server_error",

@@ -803,7 +803,8 @@ def _pause_sentence(value: str | None) -> str:
         return ""
     said = json.loads(value)
     reason = f": {said['reason']}" if said.get("reason") else ""
-    return f"paused by {said['actor']} at {iso(said['at'])}{reason}"
+    at = (iso(said["at"]) or "")[:19].replace("T", " ")
+    return f"paused by {said['actor']} at {at} UTC{reason}"
 
 
 def _count(channel: str, result: Result) -> None:

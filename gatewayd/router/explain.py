@@ -67,6 +67,8 @@ def _to_process(
     doubtful = _first(detail, S.IN_DOUBT)
     if doubtful is not None:
         return f"{_doubt(detail, doubtful, now)}; the rest of the message waits for that"
+    if message.queue == schema.OUT:
+        return f"set aside: {_because(message.reason)}; `gatewayd messages release` tries it again{_sent_before(detail)}"
     if channels is None:
         return f"queued, but the daemon is not running{_wait(detail, now)}{_sent_before(detail)}"
     if paused:
