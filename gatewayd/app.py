@@ -22,8 +22,9 @@ from gatewayd.logs import configure_logging
 from gatewayd.model import SimIdentity
 from gatewayd.modems.gsm import GsmChannel
 from gatewayd.reload import differences, needs_restart
+from gatewayd.router.channeltask import Sim
 from gatewayd.router.clocktrust import ClockTrust
-from gatewayd.router.dispatcher import Dispatcher, Sim
+from gatewayd.router.dispatcher import Dispatcher
 from gatewayd.router.endpoints import callback_manner, subscriptions, webhook_settings
 from gatewayd.router.outbox import Outbox
 from gatewayd.router.submission import Submitter

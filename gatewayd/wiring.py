@@ -18,7 +18,7 @@ from gatewayd.http.context import HttpSettings
 from gatewayd.model import SimIdentity
 from gatewayd.modems.gsm import GsmSettings
 from gatewayd.router.alerts import AlertGroup
-from gatewayd.router.dispatcher import Pacing, Sim
+from gatewayd.router.channeltask import Pacing, Sim
 from gatewayd.router.eligibility import DialerSettings, DispatchSettings, UrgentSettings
 from gatewayd.router.endpoints import callback_manner
 from gatewayd.router.guards import Reachable

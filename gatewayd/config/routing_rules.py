@@ -127,6 +127,8 @@ def _dial_strings(document: Document) -> None:
         groups = [place.get("group") for _, place in walk_items(to)]
         if item.get("choose") == _WEIGHTED:
             document.fault(where, "says the order by itself: remove it, or choose: weighted")
+        elif item.get("sticky") == "true":
+            document.fault(where, "says whose turn it is, whoever wrote to the number before: remove it, or sticky")
         elif isinstance(to, list) and to and (len(to) != 1 or groups == [None]):
             document.fault(where, "counts the channels of one group: one group in to is expected, or no to at all")
         elif not document.is_faulty(("channels",)) and not document.is_faulty((*path, "to")):

@@ -19,6 +19,25 @@ from gatewayd.spool.work import Claim, Line
 MAX_UNTOLD = 100  # states of a channel that wait for the spool; the oldest is forgotten first
 
 
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """The least time between two submissions of a channel, what chance adds, and how many may follow at once."""
+
+    interval_s: float = 0.0
+    jitter_s: float = 0.0
+    burst: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sim:
+    """What the configuration says of the SIM in a channel, and of the channel for it. `number` "": nobody knows it."""
+
+    number: str = ""
+    tags: frozenset[str] = frozenset()
+    schedules: tuple[Schedule, ...] = ()
+    quota: SimQuota = field(default_factory=SimQuota)
+
+
 @dataclass(slots=True, eq=False)
 class ChannelTask:
     """One channel: its supervisor and session, what it may take, and what it is doing.

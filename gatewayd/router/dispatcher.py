@@ -12,7 +12,7 @@ import json
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from gatewayd import crashpoints, metrics, msglog
 from gatewayd.clock import Clock, iso
@@ -21,19 +21,19 @@ from gatewayd.model import ChannelState, ChannelStatus, Outcome, SimIdentity
 from gatewayd.modems.channel import Channel, ChannelEvent, LateResult, Received, StateChanged
 from gatewayd.modems.supervisor import Debtor, Supervisor
 from gatewayd.router.breaker import Breaker
-from gatewayd.router.channeltask import ChannelTask
+from gatewayd.router.channeltask import ChannelTask, Pacing, Sim
 from gatewayd.router.control import ChannelView, Serving
-from gatewayd.router.eligibility import ALERT, CAMPAIGN_SOURCE, DispatchSettings, Eligibility, Shut, Why, of_dialer
+from gatewayd.router.eligibility import ALERT, DispatchSettings, Eligibility
 from gatewayd.router.inbound import RETRY_S, Inbound, persistently, told
 from gatewayd.router.obstacles import obstacle
 from gatewayd.router.pacing import Pace, start_moment
-from gatewayd.router.windows import Schedule
+from gatewayd.router.question import Question
+from gatewayd.router.wakes import Wakes
 from gatewayd.spool.channel_modes import PAUSED as MODE_PAUSED
 from gatewayd.spool.events import CHANNEL, GatewayEvent
 from gatewayd.spool.lanes import Lane
-from gatewayd.spool.quota import SimQuota
 from gatewayd.spool.store import PAUSED, Store
-from gatewayd.spool.work import Claim, Result, Taken, Want
+from gatewayd.spool.work import Claim, Result, Taken
 from gatewayd.spool.writer import Notices
 
 log = logging.getLogger("gatewayd.dispatcher")
@@ -42,58 +42,6 @@ TIME_RETRY_MS = 1000  # after a failure
 DOUBTS_IN_A_ROW = 3  # without a success between: the channel takes no more work in this session
 CLOCK_CHECK_S = 30.0  # the wall clock may jump: what is due by it is looked at again this often at the latest
 CLOCK_JUMP_S = 1.0  # by so much it is no drift
-
-
-@dataclass(frozen=True, slots=True)
-class Pacing:
-    """The least time between two submissions of a channel, what chance adds, and how many may follow at once."""
-
-    interval_s: float = 0.0
-    jitter_s: float = 0.0
-    burst: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Sim:
-    """What the configuration says of the SIM in a channel, and of the channel for it. `number` "": nobody knows it."""
-
-    number: str = ""
-    tags: frozenset[str] = frozenset()
-    schedules: tuple[Schedule, ...] = ()
-    quota: SimQuota = field(default_factory=SimQuota)
-
-
-class _Question:
-    """What a channel asks the spool for. `again_s`: when it is worth asking again (monotonic), if nothing happens
-    before. `dialers`: those whose interval kept their messages back.
-
-    The spool calls what is in `wanted` from the writer's thread.
-    """
-
-    def __init__(self, rules: Eligibility, task: ChannelTask, channel: Channel, clock: Clock, paced: bool) -> None:
-        self.again_s: float | None = None
-        self.dialers: set[str] = set()
-
-        def serves(lane: Lane) -> bool:
-            shut = rules.shut(task, lane, clock.now_ms(), clock.monotonic(), paced=paced)
-            if shut is None:
-                return True
-            if shut.again_s is not None and (self.again_s is None or shut.again_s < self.again_s):
-                self.again_s = shut.again_s
-            if shut.why is Why.DIALER_PACE:
-                self.dialers.add(shut.detail)
-            return False
-
-        self.wanted = Want(
-            serves,
-            channel.plan,
-            quota=task.quota,
-            urgent=lambda lane: lane.source == ALERT and rules.urgent(clock.monotonic()),
-            sticky=rules.sticky,
-            closes_at=lambda lane: rules.closes_at(task, lane, clock.now_ms()),
-            turn=lambda lane: rules.my_turn(task, lane),
-            took=lambda lane: rules.took(task, lane),
-        )
 
 
 class Dispatcher:
@@ -115,11 +63,7 @@ class Dispatcher:
         self._channels: dict[str, ChannelTask] = {}
         self._rules = Eligibility(settings or DispatchSettings(), self._channels, store.turns, clock, doubt)
         self._sims: dict[str, tuple[SimIdentity, Callable[[SimIdentity], Sim]]] = {}  # what is in which channel
-        self._idle: dict[ChannelTask, None] = {}  # in the order they became idle
-        self._asking: set[ChannelTask] = set()  # wait for the spool's answer
-        self._version = 0  # grows whenever what is open to whom may have changed
-        self._alerts = 0  # grows with every urgent message that becomes claimable, and with `_version`
-        self._dialers: dict[str, asyncio.TimerHandle] = {}  # when each may start again
+        self._wakes = Wakes(self._channels, self._rules, clock)
         self._paused = ""
         self._pauses = 0  # how often it was paused
         self._stopping = False
@@ -160,7 +104,7 @@ class Dispatcher:
         """Change the least time between two submissions of a channel."""
         task = self._channels[name]
         task.pace.become(pacing.interval_s, pacing.jitter_s, pacing.burst)
-        self._wake(task)
+        self._wakes.wake(task)
 
     def configure(self, settings: DispatchSettings) -> None:
         """Work by other dialers, windows, quotas and tags from now on."""
@@ -171,7 +115,7 @@ class Dispatcher:
             if name in self._sims:
                 identity, sims = self._sims[name]
                 self._know(task, sims(identity))
-        self._look_again()
+        self._wakes.look_again()
 
     def _know(self, task: ChannelTask, sim: Sim) -> None:
         task.number, task.tags, task.schedules, task.quota = sim.number, sim.tags, sim.schedules, sim.quota
@@ -180,12 +124,12 @@ class Dispatcher:
         """Let a channel finish what it has in hand, at most `timeout_s`, then close and forget it."""
         task = self._channels[name]
         task.leaving = True
-        self._wake(task)
+        self._wakes.wake(task)
         await self._end([task], timeout_s)
         await self._tell_state(task, replace(task.supervisor.status(), reason="removed or changed by a reload"))
         del self._channels[name]
         self._sims.pop(name, None)
-        self._look_again()
+        self._wakes.look_again()
 
     async def start(self) -> None:
         """Begin to bring the channels up and to send. Raises SpoolError."""
@@ -212,7 +156,7 @@ class Dispatcher:
     def claim_nothing_more(self) -> None:
         """The first part of `stop`, for while a reload is still under way."""
         self._stopping = True
-        self._wake_all()
+        self._wakes.everybody()
 
     async def stop(self, timeout_s: float) -> None:
         """Claim nothing more, wait for what is in hand, at most `timeout_s`; the rest is in doubt. Then close the
@@ -252,90 +196,11 @@ class Dispatcher:
             self._next_due = notices.due_at
             self._due.set()
         if notices.everything:
-            self._alerts += 1
             self._next_due = self._clock.now_ms()
             self._due.set()
-            self._look_again()
+            self._wakes.look_again()
             return
-        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic()
-        for lane, count in notices.lanes.items():
-            if lane.source == ALERT:
-                self._alerts += 1
-                for task in self._channels.values():  # also those that keep their pace
-                    task.wake.set()
-            for task in self._asking:  # whether they saw it is not known
-                shut = self._rules.shut(task, lane, now_ms, now_s)
-                task.again = task.again or shut is None
-                self._heed(task, shut)
-            for task in list(self._idle):
-                if count == 0:
-                    break
-                shut = self._rules.shut(task, lane, now_ms, now_s)
-                if shut is None:
-                    task.called = True
-                    self._wake(task)
-                    count -= 1
-                self._heed(task, shut)
-
-    def _heed(self, task: ChannelTask, shut: Shut | None) -> None:
-        """See to it that a lane that is closed to a channel is looked at again when it may be open."""
-        if shut is not None and shut.again_s is not None:
-            self._wake_at(task, shut.again_s)
-        if shut is not None and shut.why is Why.DIALER_PACE:
-            self._await_dialer(shut.detail)
-
-    def _wake(self, task: ChannelTask) -> None:
-        self._idle.pop(task, None)
-        task.wake.set()
-
-    def _wake_at(self, task: ChannelTask, at_s: float) -> None:
-        """Wake a channel at a monotonic time, if nothing does before."""
-        loop = asyncio.get_running_loop()
-        when = loop.time() + max(0.0, at_s - self._clock.monotonic())
-        if task.alarm is None or task.alarm.cancelled() or not loop.time() < task.alarm.when() <= when:
-            if task.alarm is not None:
-                task.alarm.cancel()
-            task.alarm = loop.call_at(when, self._wake, task)
-
-    def _look_again(self) -> None:
-        """What is open to whom may be another matter now: everybody asks again."""
-        self._version += 1
-        self._alerts += 1
-        self._wake_all()
-
-    def _await_dialer(self, name: str) -> None:
-        """Look for a dialer's next message when it may start it."""
-        loop = asyncio.get_running_loop()
-        when = loop.time() + self._rules.paced_s(name, self._clock.monotonic())
-        timer = self._dialers.get(name)
-        if timer is None or not loop.time() < timer.when() <= when:
-            if timer is not None:
-                timer.cancel()
-            self._dialers[name] = loop.call_at(when, self._dialer_free, name)
-
-    def _dialer_free(self, name: str) -> None:
-        """A dialer may start its next message: one idle channel is to look for it, the likeliest one. If it finds none,
-        all the others look (`_run_errand`): which of them it may go to is known to the spool.
-        """
-        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic()
-        self._version += 1
-        idle = list(self._idle)
-        open_to = (task for task in idle if self._rules.shut(task, of_dialer(name), now_ms, now_s) is None)
-        task = next(open_to, idle[0] if idle else None)
-        if task is not None:
-            task.called, task.errand = True, name
-            self._wake(task)
-
-    def _run_errand(self, task: ChannelTask, claim: Claim | None) -> None:
-        """Of a channel that looked for a dialer's message: `claim` is what it found."""
-        name, task.errand = task.errand, ""
-        if name and (claim is None or claim.lane.source != CAMPAIGN_SOURCE + name):
-            for other in list(self._idle):
-                self._wake(other)
-
-    def _wake_all(self) -> None:
-        for task in self._channels.values():
-            self._wake(task)
+        self._wakes.claimable(notices.lanes)
 
     # One channel.
 
@@ -350,13 +215,13 @@ class Dispatcher:
                 ending = self._stopping or task.leaving
                 channel = None if ending or self._paused or wait_s > 0 else task.usable
                 if channel is None and result is None and not failures:
-                    self._pass_on(task)
+                    self._wakes.pass_on(task)
                     await self._until_it_may(task, wait_s)
                     continue
-                version, alerts = self._version, self._alerts
+                version, alerts = self._wakes.version, self._wakes.alerts
                 want = self._want(task, channel, paced)
                 task.again = False
-                self._asking.add(task)
+                self._wakes.asking.add(task)
                 try:
                     if failures:  # of a commit that may have taken place: a claim that nobody got
                         await self._say_unsaid()  # or what a removed channel submitted would be taken for one
@@ -369,14 +234,14 @@ class Dispatcher:
                     failures += 1
                     continue
                 finally:
-                    self._asking.discard(task)
+                    self._wakes.asking.discard(task)
                 failures = 0
                 result = None
                 self._learn(task, taken)
                 since, ended = ended, None
                 if channel is not None:
                     task.called = False
-                    self._run_errand(task, taken.claim)
+                    self._wakes.run_errand(task, taken.claim)
                 if taken.claim is not None and channel is not None:
                     task.in_hand = taken.claim
                     if since is not None:
@@ -390,25 +255,25 @@ class Dispatcher:
                 elif channel is not None and not taken.more:
                     assert want is not None
                     task.alerts_seen = alerts
-                    if paced or task.spent is not None or task.again or version != self._version:
+                    if paced or task.spent is not None or task.again or version != self._wakes.version:
                         continue  # to wait for its time, or to ask again
-                    self._idle[task] = None
+                    self._wakes.idle[task] = None
                     if want.again_s is not None:
-                        self._wake_at(task, want.again_s)
+                        self._wakes.at(task, want.again_s)
                     for name in want.dialers:
-                        self._await_dialer(name)
+                        self._wakes.await_dialer(name)
                     await task.wake.wait()
-                    self._idle.pop(task, None)  # woken before it was idle, it is still there
+                    self._wakes.idle.pop(task, None)  # woken before it was idle, it is still there
                 task.wake.clear()
         except asyncio.CancelledError:
             await self._let_go(task, result)
             raise
         finally:
-            self._idle.pop(task, None)
+            self._wakes.idle.pop(task, None)
             if task.alarm is not None:
                 task.alarm.cancel()
             self._free_dialers(task)
-            self._pass_on(task)
+            self._wakes.pass_on(task)
 
     def _must_wait(self, task: ChannelTask) -> tuple[float, bool]:
         """How long (seconds) until the channel may ask for work, and whether only for what is urgent."""
@@ -421,9 +286,9 @@ class Dispatcher:
             if left_s > 0:
                 return max(left_s, stopped_s), False
             task.spent = None
-            self._look_again()
+            self._wakes.look_again()
         pace_s = task.pace.wait_s(now_s)
-        if pace_s > 0 and task.alerts_seen != self._alerts and self._rules.urgent(now_s):
+        if pace_s > 0 and task.alerts_seen != self._wakes.alerts and self._rules.urgent(now_s):
             return max(task.urgent.wait_s(now_s), stopped_s), True
         return max(pace_s, stopped_s), False
 
@@ -434,29 +299,19 @@ class Dispatcher:
                 spent = taken.spent
                 msglog.quota_spent(task.name, spent.period, spent.limit, iso(spent.until_ms) or "")
             task.spent = taken.spent
-            self._look_again()
+            self._wakes.look_again()
         if taken.left:
             task.left = taken.left
         if taken.spent_for_new is not None:
             known, task.spent_for_new = task.spent_for_new, taken.spent_for_new
             if known is None or known.until_ms != task.spent_for_new.until_ms:
-                self._look_again()  # others are to stand in for it
+                self._wakes.look_again()  # others are to stand in for it
         claim = taken.claim
         self._free_dialers(task, claim.lane.source.removeprefix("dialer:") if claim and claim.begins else "")
 
     def _free_dialers(self, task: ChannelTask, but: str = "") -> None:
         for name in self._rules.let_go(task, but):
-            self._dialer_free(name)
-
-    def _pass_on(self, task: ChannelTask) -> None:
-        """Let the other idle channels look for the message this one was woken for and cannot take.
-
-        All of them: which of them it may go to is known to the spool.
-        """
-        if task.called:
-            task.called, task.errand = False, ""
-            for other in list(self._idle):
-                self._wake(other)
+            self._wakes.dialer_free(name)
 
     async def _until_it_may(self, task: ChannelTask, wait_s: float) -> None:
         """Wait until the channel's pace allows, or something about it changes."""
@@ -467,8 +322,8 @@ class Dispatcher:
             pass
         task.wake.clear()
 
-    def _want(self, task: ChannelTask, channel: Channel | None, paced: bool) -> _Question | None:
-        return None if channel is None else _Question(self._rules, task, channel, self._clock, paced)
+    def _want(self, task: ChannelTask, channel: Channel | None, paced: bool) -> Question | None:
+        return None if channel is None else Question(self._rules, task, channel, self._clock, paced)
 
     async def _submit(self, task: ChannelTask, channel: Channel, claim: Claim) -> Result:
         """Submit one segment and say what became of it; whatever happens, there is an outcome."""
@@ -541,7 +396,7 @@ class Dispatcher:
         free_at = self._rules.started(task, claim.lane, now_s)
         if free_at is not None:
             name = claim.lane.source.removeprefix("dialer:")
-            self._await_dialer(name)
+            self._wakes.await_dialer(name)
 
     def _started(self, task: ChannelTask, claim: Claim, started_ms: int, finished_ms: int, called: float) -> None:
         moment = start_moment(started_ms, finished_ms, called, self._clock.monotonic())
@@ -555,7 +410,7 @@ class Dispatcher:
         stopped_s = task.breaker.failed(error.failure, error.code, claim.segment.message.to, now_s)
         if stopped_s > 0 and not before_s:
             msglog.channel_stopped(task.name, task.breaker.reason(now_s, self._shown))
-            self._look_again()
+            self._wakes.look_again()
         return stopped_s
 
     def _shown(self, at_s: float) -> str:
@@ -631,8 +486,8 @@ class Dispatcher:
             is_up = event.status.state is ChannelState.READY
             if is_up is not (task.down_since is None):
                 task.down_since = None if is_up else self._clock.monotonic()
-                self._look_again()  # for others too: they may have to stand in for it, or not any more
-            self._wake(task)
+                self._wakes.look_again()  # for others too: they may have to stand in for it, or not any more
+            self._wakes.wake(task)
             await self._tell_state(task, event.status)
 
     async def _tell_state(self, task: ChannelTask, status: ChannelStatus) -> None:
@@ -695,7 +550,7 @@ class Dispatcher:
         while True:
             is_s = self._clock.now_ms() / 1000 - self._clock.monotonic()
             if abs(is_s - offset_s) > CLOCK_JUMP_S:
-                self._look_again()  # windows are open or closed by another time now
+                self._wakes.look_again()  # windows are open or closed by another time now
             offset_s = is_s
             self._next_due = None  # what is committed from here on lowers it
             try:
@@ -754,7 +609,7 @@ class Dispatcher:
         found = []
         for task in self._channels.values():
             if self._rules.reaches(task, lane):
-                shut = self._rules.shut(task, lane, now_ms, now_s)
+                shut = self._rules.shut(task, lane, now_ms, now_s, looks=True)
                 found.append(obstacle(task, shut, now_ms, now_s, self._shown, urgent=urgent))
         return found
 
@@ -762,7 +617,7 @@ class Dispatcher:
         task = self._channels[name]
         kept = await self._store.set_channel_mode(name, mode, actor, reason)
         task.mode, task.mode_reason = kept.mode, kept.sentence
-        self._look_again()
+        self._wakes.look_again()
 
     def paused(self) -> str:
         return self._paused
@@ -775,7 +630,7 @@ class Dispatcher:
             await self._store.set_setting(PAUSED, value, actor)
         except SpoolError:
             self._paused = before
-            self._wake_all()
+            self._wakes.everybody()
             raise
         log.warning("nothing is sent: %s", self._paused)
 
@@ -787,7 +642,7 @@ class Dispatcher:
         if self._paused:
             log.info("sending again: resumed by %s", actor)
         self._paused = ""
-        self._wake_all()
+        self._wakes.everybody()
 
     async def accept_sim(self, channel: str, actor: str) -> bool:
         task = self._channels[channel]

@@ -190,9 +190,11 @@ class Eligibility:
             target = Target() if dialer is None else dialer.target
         return prefer, target
 
-    def shut(self, task: ChannelTask, lane: Lane, now_ms: int, now_s: float, *, paced: bool = False) -> Shut | None:
+    def shut(
+        self, task: ChannelTask, lane: Lane, now_ms: int, now_s: float, *, paced: bool = False, looks: bool = False
+    ) -> Shut | None:
         """Why `lane` is closed to `task` now; None: it is open. `paced`: the channel's own pace does not allow a start,
-        so only urgent lanes can be open.
+        so only urgent lanes can be open. `looks`: somebody only wants to know, so nothing begins to be waited for.
         """
         if not lane.open_to(task.name, task.sim_id):
             return OTHERS
@@ -212,7 +214,7 @@ class Eligibility:
             return closed
         if lane.sim_id or lane.channel:
             return None  # bound already: no route has a say
-        return self._elsewhere(task, lane, now_ms, now_s, ignores)
+        return self._elsewhere(task, lane, now_ms, now_s, ignores, looks)
 
     def reaches(self, task: ChannelTask, lane: Lane) -> bool:
         """Whether a channel serves a lane at all, now or at another time."""
@@ -264,10 +266,12 @@ class Eligibility:
 
     # Where to: tiers and turns.
 
-    def _elsewhere(self, task: ChannelTask, lane: Lane, now_ms: int, now_s: float, ignores: bool) -> Shut | None:
+    def _elsewhere(
+        self, task: ChannelTask, lane: Lane, now_ms: int, now_s: float, ignores: bool, looks: bool
+    ) -> Shut | None:
         prefer, target = self.target_of(lane)
         if target.ports is not None:
-            return self._out_of_turn(task, lane, target, now_ms, now_s)
+            return self._out_of_turn(task, lane, target, now_ms, now_s, looks)
         tiers = target.tiers
         if prefer:
             tiers = (Tier(Kind.SIM, str(prefer)), *tiers)
@@ -325,13 +329,15 @@ class Eligibility:
         task = self._tasks.get(name)
         return task is not None and tag in task.tags
 
-    def _out_of_turn(self, task: ChannelTask, lane: Lane, target: Target, now_ms: int, now_s: float) -> Shut | None:
+    def _out_of_turn(
+        self, task: ChannelTask, lane: Lane, target: Target, now_ms: int, now_s: float, looks: bool
+    ) -> Shut | None:
         key = self.turn_key(lane)
         following = self._following(key, target)
         if all(name != task.name for _, name in following):
             return OTHERS
         patience = self._patience(lane)
-        waited = self._waiting(key, now_s, patience)
+        waited = self._waiting(key, now_s, patience, looks)
         for port, name in following:
             other = self._tasks.get(name)
             if other is task:
@@ -356,14 +362,18 @@ class Eligibility:
         at = next((index for index, (port, _) in enumerate(ports) if port == last), -1) + 1
         return ports[at:] + ports[:at]
 
-    def _waiting(self, key: str, now_s: float, patience: float) -> dict[int, float]:
+    def _waiting(self, key: str, now_s: float, patience: float, looks: bool) -> dict[int, float]:
         """Since when which port is waited for. It begins anew with each move of the turn, and after a time in which
         nobody asked: then nothing was waiting.
         """
         last = self._turns.get(key, -1)
         waited = self._waited.get(key)
         if waited is None or waited.last != last or now_s - waited.asked_s > patience + 1:
-            waited = self._waited[key] = _Waited(last, now_s)
+            waited = _Waited(last, now_s)
+            if not looks:
+                self._waited[key] = waited
+        if looks:
+            return dict(waited.since)
         waited.asked_s = now_s
         return waited.since
 

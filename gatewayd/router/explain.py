@@ -59,7 +59,8 @@ def _to_process(
     if held is not None:
         last = _last_event(detail, S.HELD)
         by = f" by {last.actor}" if last is not None and last.actor else ""
-        return f"kept back{by}{_when(last, now)}: {_said(last) or 'an operator has to release it'}{_sent_before(detail)}"
+        why = _said(last) or "an operator has to release it"
+        return f"kept back{by}{_when(last, now)}: {why}{_sent_before(detail)}"
     in_hand = _first(detail, S.SUBMITTING)
     if in_hand is not None:
         wished = {"cancel": "; it will be cancelled if it can still be called back", "hold": "; it will be held"}
@@ -68,7 +69,9 @@ def _to_process(
     if doubtful is not None:
         return f"{_doubt(detail, doubtful, now)}; the rest of the message waits for that"
     if message.queue == schema.OUT:
-        return f"set aside: {_because(message.reason)}; `gatewayd messages release` tries it again{_sent_before(detail)}"
+        return (
+            f"set aside: {_because(message.reason)}; `gatewayd messages release` tries it again{_sent_before(detail)}"
+        )
     if channels is None:
         return f"queued, but the daemon is not running{_wait(detail, now)}{_sent_before(detail)}"
     if paused:

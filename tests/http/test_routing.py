@@ -26,7 +26,7 @@ schedules:
   newyear: {windows: [{days: all, from: "00:00", to: "24:00"}], holidays: [2030-01-01]}
 routes:
   - {name: keyed, match: {key: [send]}, to: [{channel: sim2}, {group: uy}]}
-  - {name: uy, match: {prefix: ["+598"], schedule: newyear}, to: [{group: uy}], dial_string: "0", sticky: true}
+  - {name: uy, match: {prefix: ["+598"], schedule: newyear}, to: [{group: uy}], dial_string: "0"}
 dialers:
   - {name: spring, campaigns: [sale], recipient_schedule: always, to: [{channel: sim1}]}
   - {name: autumn, enabled: false, campaigns: [fall]}
@@ -92,7 +92,7 @@ async def test_the_table_is_shown_in_the_order_it_is_asked(tmp_path: Path) -> No
             ("dialer", "spring", True, "channel:sim1"),
             ("dialer", "autumn", False, "any"),
             ("route", "keyed", True, "channel:sim2>group:uy"),
-            ("route", "uy", True, "sticky:turn:uy:0"),
+            ("route", "uy", True, "turn:uy:0"),
         ]
         assert answer.json["items"][3]["conditions"] == ["prefix +598", "schedule newyear"]
 
@@ -108,7 +108,7 @@ async def test_a_route_can_be_tried(tmp_path: Path) -> None:
     async with gateway(tmp_path, submission=configured()) as gate:
         found = await ask(gate, number="098 344 484", at="2029-06-01T12:00:00Z")
         assert found["explain"] == (
-            "the route uy decides: ports 0 of the group uy in turn, first by the SIM that wrote to the number last"
+            "the route uy decides: ports 0 of the group uy in turn"
         )
         assert (found["number"], found["route"], found["dialer"]) == ("+59898344484", "uy", None)
         against = [(rule["name"], rule["chosen"], rule["against"]) for rule in found["rules"]]
@@ -118,7 +118,7 @@ async def test_a_route_can_be_tried(tmp_path: Path) -> None:
             ("keyed", False, "it has no key; send is wanted"),
             ("uy", True, ""),
         ]
-        assert gate.operator.served == [("class:application", "sticky:turn:uy:0")]
+        assert gate.operator.served == [("class:application", "turn:uy:0")]
         assert [(each["channel"], each["obstacle"]) for each in found["channels"]] == [
             ("sim1", ""),
             ("sim2", "it is down"),

@@ -18,7 +18,8 @@ from gatewayd.errors import ChannelLost, IllegalTransition, SpoolError, SubmitEr
 from gatewayd.model import ChannelState, ChannelStatus, FailureClass, Message, Outcome, Receipt, Segment, SimIdentity
 from gatewayd.modems.channel import AdmitSim, Sink, StateChanged, always, unheard
 from gatewayd.router import dispatcher as dispatcher_module
-from gatewayd.router.dispatcher import Dispatcher, Pacing
+from gatewayd.router.channeltask import Pacing
+from gatewayd.router.dispatcher import Dispatcher
 from gatewayd.spool import engine
 from gatewayd.spool.accept import NewMessage
 from gatewayd.spool.engine import open_database
@@ -100,7 +101,7 @@ class Rig:
 
     async def ready(self) -> None:
         """Every channel is up and has found nothing to do."""
-        await self.until(lambda: len(self.dispatcher._idle) == len(self.dispatcher.channels()))
+        await self.until(lambda: len(self.dispatcher._wakes.idle) == len(self.dispatcher.channels()))
 
     async def accept(self, *texts: str, to: str = "+59898{:06}") -> tuple[int, ...]:
         messages = [
@@ -320,7 +321,7 @@ async def test_a_message_whose_channel_cannot_take_it_after_all_finds_another(tm
     """No wake-up is lost: one is woken and is no longer registered, the next must not send it, the third may."""
     async with rig(tmp_path, "a", "b", "c") as r:
         await r.ready()
-        first, second, third = r.dispatcher._idle
+        first, second, third = r.dispatcher._wakes.idle
         later = NewMessage("1", "+59898000001", "x", "gsm7", 1, not_before=CLOCK.now_ms() + 3_600_000)
         (message_id,) = (await r.store.accept([later])).ids
 
@@ -330,7 +331,7 @@ async def test_a_message_whose_channel_cannot_take_it_after_all_finds_another(tm
 
         await r.store.writer.run(not_over_the_second)
         await r.ready()
-        assert list(r.dispatcher._idle) == [first, second, third]
+        assert list(r.dispatcher._wakes.idle) == [first, second, third]
         committed = r.dispatcher.committed
 
         def and_the_first_goes(notices: Notices) -> None:
@@ -428,7 +429,7 @@ async def test_a_claim_that_nobody_got_goes_back_though_its_channel_is_gone(
 ) -> None:
     """The commit of the claim took place, its answer was lost, and then the channel as well."""
     async with rig(tmp_path, "a", "b", away=("b",)) as r:
-        await r.until(lambda: len(r.dispatcher._idle) == 1)
+        await r.until(lambda: len(r.dispatcher._wakes.idle) == 1)
         lost = LosesAnswers(monkeypatch, r.store._database)
         committed = r.dispatcher.committed
 
@@ -590,7 +591,7 @@ async def test_the_call_of_a_channel_that_is_removed_goes_to_another(tmp_path: P
     """Promise 6: it is woken for a message and leaves in the same moment; the other one is idle."""
     async with rig(tmp_path, "a", "b") as r:
         await r.ready()
-        called, other = r.dispatcher._idle
+        called, other = r.dispatcher._wakes.idle
         told: list[Notices] = []
         committed = r.dispatcher.committed
         r.dispatcher.committed = told.append  # type: ignore[method-assign,assignment]

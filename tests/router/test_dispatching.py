@@ -19,7 +19,8 @@ from gatewayd.clock import SystemClock
 from gatewayd.errors import SubmitError
 from gatewayd.model import FailureClass, MessageClass, Outcome, Receipt, Segment
 from gatewayd.router import dispatcher as dispatcher_module
-from gatewayd.router.dispatcher import Dispatcher, Pacing, Sim
+from gatewayd.router.channeltask import Pacing, Sim
+from gatewayd.router.dispatcher import Dispatcher
 from gatewayd.router.eligibility import DialerSettings, DispatchSettings, UrgentSettings
 from gatewayd.router.explain import explain
 from gatewayd.router.target import parse

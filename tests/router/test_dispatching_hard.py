@@ -14,7 +14,7 @@ import pytest
 
 from gatewayd.model import MessageClass, Receipt, Segment
 from gatewayd.router import eligibility
-from gatewayd.router.dispatcher import Pacing, Sim
+from gatewayd.router.channeltask import Pacing, Sim
 from gatewayd.router.eligibility import DialerSettings, DispatchSettings, UrgentSettings
 from gatewayd.router.windows import Schedule, Window
 from gatewayd.spool.channel_modes import DRAINING, PAUSED, WORKS
@@ -130,7 +130,7 @@ async def test_who_has_no_room_for_new_recipients_is_passed_over(tmp_path: Path,
     """DESIGN §6, quota spent: the next place, and the next in turn, serve at once."""
     settings = DispatchSettings(order=("a", "b"), turn_patience_s=3600)
     async with hall(tmp_path, "a", "b", sims={"a": ONE_NEW}, settings=settings, away=("b",)) as h:
-        await h.until(lambda: len(h.dispatcher._idle) == 1)
+        await h.until(lambda: len(h.dispatcher._wakes.idle) == 1)
         await spend(h, "a")
         h.network.up["b"].set()
         await h.ready()
@@ -142,7 +142,7 @@ async def test_who_has_no_room_for_new_recipients_is_passed_over(tmp_path: Path,
 async def test_a_contact_whose_sender_has_no_room_is_written_to_by_another(tmp_path: Path) -> None:
     """The sender is remembered over months, the quota is not."""
     async with hall(tmp_path, "a", "b", sims={"a": ONE_NEW}, away=("b",)) as h:
-        await h.until(lambda: len(h.dispatcher._idle) == 1)
+        await h.until(lambda: len(h.dispatcher._wakes.idle) == 1)
         h.dispatcher._channels["a"].quota = SimQuota()  # it is of last month, say
         await h.send("x", target="sticky:any")
         await h.settled()
@@ -166,9 +166,9 @@ async def test_who_finds_that_it_has_no_room_tells_the_others(tmp_path: Path) ->
         await h.dispatcher.set_channel_mode("b", WORKS, "root", "")
         h.dispatcher.configure(DispatchSettings())
         await h.ready()
-        h.dispatcher._wake(h.dispatcher._channels["b"])
+        h.dispatcher._wakes.wake(h.dispatcher._channels["b"])
         await h.ready()
-        assert [task.name for task in h.dispatcher._idle] == ["a", "b"], "a is asked first"
+        assert [task.name for task in h.dispatcher._wakes.idle] == ["a", "b"], "a is asked first"
         await ask(h, Action.RELEASE, waits)
         await h.settled()
         assert h.intents() == ["a", "b"]
@@ -198,14 +198,14 @@ async def test_a_channel_that_is_woken_while_it_asks_is_not_taken_for_idle_when_
                 await h.send("s")
             found = await work(line, result, want)
             if questions == 1:
-                h.dispatcher._wake(task)  # its state has changed, say
+                h.dispatcher._wakes.wake(task)  # its state has changed, say
             return found
 
         h.store.work = answered  # type: ignore[method-assign]
-        h.dispatcher._wake(task)
+        h.dispatcher._wakes.wake(task)
         await h.until(lambda: h.intents() == ["a"])
         first.set()
-        await h.until(lambda: h.dispatcher._channels["b"] in h.dispatcher._idle)
+        await h.until(lambda: h.dispatcher._channels["b"] in h.dispatcher._wakes.idle)
         await h.send("x", first=10)
         await h.until(lambda: h.intents() == ["a", "b"])
         stuck.set()

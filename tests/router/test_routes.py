@@ -163,7 +163,7 @@ schedules:
   always: {windows: [{days: all, from: "00:00", to: "24:00"}]}
 routes:
   - {name: alerts, match: {class: [alert]}, to: [{channel: sim3}, {group: uy}]}
-  - {name: turn, match: {prefix: ["+598"]}, to: [{group: uy}], dial_string: (0.1), sticky: true}
+  - {name: turn, match: {prefix: ["+598"]}, to: [{group: uy}], dial_string: (0.1)}
   - {name: all, match: {country: [AR], schedule: always}, dial_string: "2,0"}
   - {name: shares, to: [{channel: sim1, weight: 2}, {channel: sim2, weight: 1}], choose: weighted}
 dialers:
@@ -171,7 +171,7 @@ dialers:
 """)
     )
     assert routes.route(Asked(UY, MessageClass.ALERT)) == Routed("", "channel:sim3>group:uy", "alerts")
-    assert routes.route(Asked(UY)) == Routed("", "sticky:turn:uy:(0.1)", "turn")
+    assert routes.route(Asked(UY)) == Routed("", "turn:uy:(0.1)", "turn")
     assert routes.route(Asked(AR)) == Routed("", "turn::2,0", "all")
     assert routes.route(Asked(US)) == Routed("", "channel:sim1>channel:sim2", "shares")
     asked = Asked(UY, MessageClass.CAMPAIGN, "c")

@@ -1,7 +1,7 @@
 """Final results, and what they mean for a segment that was being sent.
 
 `parse_final` reads a line, `judge` says what is known of the segment and what is at fault: one table, each row with its
-source. What is then done, `spool/retry.py` says. Sheet means spec/gsm-modem.md; its classes are P permanent, T temporary,
+source. What is then done, `spool/retry.py` says. Sheet: spec/gsm-modem.md. Its classes are P permanent, T temporary,
 O another channel, R the modem, S the SIM, C configuration, u nobody knows. They become: P NUMBER or MESSAGE; T NETWORK,
 CONGESTION or UNREACHABLE; O REJECTED; R DEVICE; S SIM; C SMSC or SETUP; u IN_DOUBT, of whatever class.
 
