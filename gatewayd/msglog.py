@@ -216,7 +216,7 @@ def late_result(message_id: int | None, channel: str, tp_mr: int | None) -> None
 
 def channel_stopped(channel: str, why: str) -> None:
     """A channel takes nothing for a while: the same fails over and over."""
-    _say(logging.WARNING, "channel.stopped", f"channel {channel} is {why}", {"channel": channel})
+    _say(logging.WARNING, "channel.stopped", f"channel {channel} takes nothing for a while", {"channel": channel}, why)
 
 
 def quota_spent(channel: str, period: str, limit: int, until: str) -> None:

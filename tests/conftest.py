@@ -6,6 +6,9 @@ import asyncio
 import inspect
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +32,21 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     asyncio.run(limited(), debug=True)
     return True
+
+
+# The files that take longest, which therefore begin first: with several workers each has files of its own.
+_SLOW = ("test_package.py", "test_kills.py", "test_faults_spool.py", "test_restore_end_to_end.py", "test_postgresql.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _SLOW.index(item.path.name) if item.path.name in _SLOW else len(_SLOW))
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder with a short name: a Unix socket's path has 107 octets at most, which pytest's own may use up."""
+    with tempfile.TemporaryDirectory(prefix="gw-") as folder:
+        yield Path(folder)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

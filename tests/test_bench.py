@@ -36,9 +36,9 @@ TINY = {
 
 
 @pytest.mark.parametrize("name", TINY)
-async def test_each_kind_of_case_runs(tmp_path: Path, name: str) -> None:
+async def test_each_kind_of_case_runs(short_path: Path, name: str) -> None:
     (case,) = bench.chosen([name], large=False)
-    results = await bench.run([case], tmp_path, scale=TINY[name])
+    results = await bench.run([case], short_path, scale=TINY[name])
     assert not results["failures"]
     figures = results["cases"][name]["figures"]
     assert all(isinstance(value, int | float) for value in figures.values())

@@ -306,7 +306,7 @@ async def _control(directory: Path, *words: str) -> tuple[int, str]:
     return process.returncode or 0, output.decode()
 
 
-async def test_make_runs_demo_prints_a_curl_line_that_works(tmp_path: Path) -> None:
+async def test_make_runs_demo_prints_a_curl_line_that_works(short_path: Path) -> None:
     import os
     import shlex
     import sys
@@ -316,7 +316,7 @@ async def test_make_runs_demo_prints_a_curl_line_that_works(tmp_path: Path) -> N
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gatewayd", "demo", "--port", "0", "--latency-ms", "0",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parents[1], env=os.environ | {"TMPDIR": str(tmp_path)},
+        cwd=Path(__file__).parents[1], env=os.environ | {"TMPDIR": str(short_path)},
     )  # fmt: skip
     try:
         assert process.stdout is not None
@@ -336,7 +336,7 @@ async def test_make_runs_demo_prints_a_curl_line_that_works(tmp_path: Path) -> N
         async def says_delivered() -> bool:
             asking = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "gatewayd", "explain", str(idm), stdout=asyncio.subprocess.PIPE,
-                cwd=Path(__file__).parents[1], env=os.environ | {"TMPDIR": str(tmp_path)},
+                cwd=Path(__file__).parents[1], env=os.environ | {"TMPDIR": str(short_path)},
             )  # fmt: skip
             output, _ = await asking.communicate()
             return asking.returncode == 0 and bool(re.search(r"\bdelivered\b", output.decode(), re.I))
@@ -346,4 +346,4 @@ async def test_make_runs_demo_prints_a_curl_line_that_works(tmp_path: Path) -> N
     finally:
         process.terminate()
         await process.communicate()
-    assert list(tmp_path.glob("gatewayd-demo-*/*")) == [], "the demo leaves nothing behind"
+    assert list(short_path.glob("gatewayd-demo-*/*")) == [], "the demo leaves nothing behind"

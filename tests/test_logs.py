@@ -49,6 +49,9 @@ def _recovered(endpoint: str) -> None:
 EVENTS: dict[str, Callable[[str, str], None]] = {
     "accepted": lambda number, text: msglog.accepted(1, number, 2, text),
     "submitted": lambda number, text: msglog.submitted(1, 1, 2, "m0", 7, 231),
+    "duplicate": lambda number, text: msglog.duplicate(2, 1, number, text),
+    "channel_stopped": lambda number, text: msglog.channel_stopped("m0", f"stopped: 5 times CMS 38 {number} {text}"),
+    "quota_spent": lambda number, text: msglog.quota_spent("m0", "day", 5, "2026-12-01"),
     "not_sent": lambda number, text: msglog.not_sent(1, 1, 2, "m0", f"CMS 500 {number}", f"{text} {number}"),
     "withdrawn": lambda number, text: msglog.withdrawn(1, 1, "m0", f"{text} {number}"),
     "in_doubt": lambda number, text: msglog.in_doubt(1, 1, "m0", f"{text} {number}"),
@@ -705,7 +708,7 @@ def test_the_manual_lists_every_event() -> None:
     for record in kept.records:
         event, names = record.event, record.fields  # type: ignore[attr-defined]
         row = next((line for line in manual.splitlines() if line.startswith(f"| `{event}`")), "")
-        if event.startswith("message.") and event != "message.accepted":
+        if event.startswith("message.") and event not in ("message.accepted", "message.duplicate"):
             row = next(line for line in manual.splitlines() if line.startswith("| `message.…`"))
         assert row, event
         assert [name for name in names if f"`{name}`" not in row and name != "detail"] == [], event

@@ -425,7 +425,7 @@ BOUNDED = {
     "target": {"any"},
     "channel": {"m0", "m1", "", "other"},
     "endpoint": {"callback"},
-    "period": {"day"},
+    "period": {"minute", "hour", "day", "month"},
     "method": {"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "other"},
     "path": {*(route.path for route in ROUTES), "other"},
 }  # fmt: skip

@@ -132,7 +132,12 @@ async def test_a_disk_that_fails_while_it_runs_stops_the_sending_until_it_is_bac
         check(accepted, {idm: m for idm, m in found.items() if idm not in kept}, await sent_times(sim))
         assert not kept, "what was answered with 503 is not there"
         assert {m["state"] for m in found.values()} == {2}
-        assert (await gateway.get("/readyz"))[0] == 200
+
+        async def ready() -> bool:  # what a probe found is kept for a second
+            status, _ = await gateway.get("/readyz")
+            return bool(status == 200)
+
+        await until(ready)
 
 
 # A damaged file

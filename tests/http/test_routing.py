@@ -107,9 +107,7 @@ async def ask(gate: Gateway, **query: str) -> Any:
 async def test_a_route_can_be_tried(tmp_path: Path) -> None:
     async with gateway(tmp_path, submission=configured()) as gate:
         found = await ask(gate, number="098 344 484", at="2029-06-01T12:00:00Z")
-        assert found["explain"] == (
-            "the route uy decides: ports 0 of the group uy in turn"
-        )
+        assert found["explain"] == ("the route uy decides: ports 0 of the group uy in turn")
         assert (found["number"], found["route"], found["dialer"]) == ("+59898344484", "uy", None)
         against = [(rule["name"], rule["chosen"], rule["against"]) for rule in found["rules"]]
         assert against == [

@@ -212,7 +212,8 @@ async def test_it_goes_in_steps_and_claims_go_first(database_url: str, monkeypat
             claims.append(len(sizes))
         assert await walking == {"messages deleted": 3 * PAGE + 1}
         assert sizes == [PAGE, PAGE, PAGE, 1]
-        assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(claims)), claims
+        # The page that is under way, and one that shares the claim's transaction.
+        assert all(later - earlier <= 2 for earlier, later in itertools.pairwise(claims)), claims
         await works.close()
 
 
