@@ -248,6 +248,12 @@ class Daemon:
 
     def _committed(self, notices: Notices) -> None:
         self._dispatcher.committed(notices)  # first: no wake-up is lost, whatever the rest comes to
+        if notices.events or notices.everything or notices.endpoints:
+            # A turn of the loop later: the channels whose claims this commit holds write to their modems before.
+            asyncio.get_running_loop().call_later(0, self._tell, notices)
+
+    def _tell(self, notices: Notices) -> None:
+        """Count, log and pass on what a commit means for others than the channels."""
         metrics.observe(notices.events)
         for event in notices.events:
             if event.class_ is not None and event.type not in SAID_BY_SEGMENT and event.state is not None:

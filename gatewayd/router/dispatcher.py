@@ -13,6 +13,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from gatewayd import crashpoints, metrics, msglog
 from gatewayd.clock import Clock, iso
@@ -251,7 +252,7 @@ class Dispatcher:
                     crashpoints.reach("dispatcher.submitted")
                     ended = self._clock.monotonic()
                     task.in_hand = None
-                    _count(task.name, result)
+                    asyncio.get_running_loop().call_soon(_count, task.name, result)
                 elif channel is not None and not taken.more:
                     assert want is not None
                     task.alerts_seen = alerts
@@ -382,7 +383,8 @@ class Dispatcher:
         task.submitted += 1
         task.doubts = 0
         took_ms = receipt.finished_ms - receipt.started_ms
-        msglog.submitted(message_id, seq, total, task.name, receipt.ref, took_ms)
+        say = partial(msglog.submitted, message_id, seq, total, task.name, receipt.ref, took_ms)
+        asyncio.get_running_loop().call_soon(say)  # once the outcome is on its way to the spool: the line must not wait
         sticky = self._rules.sticky(claim.lane)
         return Result(claim, Outcome.SENT, receipt.started_ms, receipt.finished_ms, ref=receipt.ref, sticky=sticky)
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-COMMIT_SHARE = 3.0  # urgent work in one transaction, in times of what its commit takes
+COMMIT_SHARE = 1.0  # urgent work in one transaction, in times of what its commit takes
+BACKLOG_SHARE = 3.0  # the same where more than MANY wait: no rhythm helps them then, only getting through
+MANY = 24
 QUICKER, SLOWER = 0.95, 1.01  # steps that settle where one in six is quicker: other processes make the rest slow
 
 
@@ -21,10 +23,10 @@ class Rhythm:
     commit_s: float = 0.0005
     urgent_s: float = 0.0003
 
-    @property
-    def most_urgent(self) -> int:
-        """So many urgent operations go into the next transaction, at most."""
-        return max(1, round(COMMIT_SHARE * self.commit_s / self.urgent_s))
+    def most_urgent(self, waiting: int) -> int:
+        """So many of `waiting` urgent operations go into the next transaction, at most."""
+        share = COMMIT_SHARE if waiting <= MANY else BACKLOG_SHARE
+        return max(1, round(share * self.commit_s / self.urgent_s))
 
     def committed(self, took_s: float) -> None:
         """A commit took so long."""

@@ -287,7 +287,8 @@ class Writer:
                 self._arrived.wait()
             if self._waiting and self._waiting[0].put_back:  # what is urgent must not keep the rest out for ever
                 batch.append(self._waiting.popleft())
-            for queue, room in ((self._urgent, self._rhythm.most_urgent), (self._waiting, BATCH_ROWS)):
+            most_urgent = self._rhythm.most_urgent(len(self._urgent))
+            for queue, room in ((self._urgent, most_urgent), (self._waiting, BATCH_ROWS)):
                 while queue and rows < BATCH_ROWS and room:
                     batch.append(queue.popleft())
                     rows += batch[-1].rows
