@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, delete, or_, select, tuple_
 
-from gatewayd.spool import schema
+from gatewayd.spool import quota, schema
 from gatewayd.spool.engine import Statement
 from gatewayd.spool.events import DEAD, DONE
 from gatewayd.spool.writer import STEP, Tx
@@ -18,7 +18,6 @@ TOLD_LIFE_MS = 7 * 86_400_000  # of an event, once everybody was told
 DEAD_LIFE_MS = 30 * 86_400_000  # of a delivery that was given up, during which it can be replayed
 TEXT_LIFE_MS = 7 * 86_400_000  # of what the guard against repeated texts remembers: its longest window
 FAULT_LIFE_MS = 30 * 86_400_000  # of a number that failed, after its last failure
-RECIPIENT_LIFE_MS = 62 * 86_400_000  # of a SIM's recipient, after the beginning of its month: two months
 SWEEP_ROWS = 2000  # events looked at in one transaction
 SWEEP_REST_MS = 600_000  # between two walks through the old events
 
@@ -54,14 +53,6 @@ _f_old = (
     .limit(schema.sqltext(STEP))
 )
 OLD_FAULTS = Statement(delete(schema.number_faults).where(_f.number.in_(_f_old)))
-_p = schema.sim_recipients.c
-_p_old = (
-    select(_p.sim_id, _p.number)
-    .where(_p.month_start < bindparam("before"))
-    .order_by(_p.month_start)
-    .limit(schema.sqltext(STEP))
-)
-OLD_RECIPIENTS = Statement(delete(schema.sim_recipients).where(tuple_(_p.sim_id, _p.number).in_(_p_old)))
 _e = schema.outbox.c
 EVENTS_FROM = Statement(
     select(_e.id, _e.at).where(_e.id > bindparam("after")).order_by(_e.id).limit(schema.sqltext(SWEEP_ROWS))
@@ -89,8 +80,8 @@ def forget(tx: Tx, sweep: Sweep, now: int) -> bool:
     ended = tx.run(OLD_DELIVERIES, {"before": now - TOLD_LIFE_MS, "dead_before": now - DEAD_LIFE_MS})
     texts = tx.run(OLD_TEXTS, {"before": now - TEXT_LIFE_MS})
     faults = tx.run(OLD_FAULTS, {"before": now - FAULT_LIFE_MS, "now": now})
-    recipients = tx.run(OLD_RECIPIENTS, {"before": now - RECIPIENT_LIFE_MS})
-    return _sweep(tx, sweep, now) or max(keys, ended, texts, faults, recipients) == STEP
+    recipients = quota.forget_recipients(tx, now)
+    return _sweep(tx, sweep, now) or recipients or max(keys, ended, texts, faults) == STEP
 
 
 def _sweep(tx: Tx, sweep: Sweep, now: int) -> bool:
