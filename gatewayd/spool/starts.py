@@ -33,13 +33,15 @@ def note(tx: Tx, source: str, message_id: int, intent_at: int) -> None:
         tx.run(FIRST_START, {"source": source, "message_id": message_id, "intent_at": intent_at})
 
 
-def last(tx: Tx) -> dict[str, int]:
-    """When each source began its last message, epoch ms; the latest it may have been, where that is not known."""
+def last(tx: Tx, now: int) -> dict[str, int]:
+    """When each source began its last message, epoch ms; the latest it may have been, where that is not known, and
+    `now` where its record is gone.
+    """
     tx.flush()
     found: dict[str, int] = {}
     for source, message_id, intent_at in tx.all(ALL_STARTS, {}):
         attempt = tx.one(ATTEMPT, {"message_id": message_id, "intent_at": intent_at})
-        started_at, finished_at, outcome = (None, None, None) if attempt is None else attempt
+        started_at, finished_at, outcome = (now, None, None) if attempt is None else attempt
         if started_at is None and outcome == Outcome.IN_DOUBT.value:
             started_at = finished_at  # when the next start of the daemon found it
         found[source] = intent_at if started_at is None else started_at

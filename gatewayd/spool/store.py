@@ -274,7 +274,7 @@ class Store:
 
     async def last_starts(self) -> dict[str, int]:
         """When each dialer (dialer:NAME) that keeps an interval began its last message, epoch ms."""
-        return await self.writer.run(starts.last)
+        return await self.writer.run(lambda tx: starts.last(tx, self._clock.now_ms()))
 
     async def accept_sim(self, channel: str, actor: str) -> bool:
         """Pair a channel with the SIM that is in it now; False if there is no other one in it."""
