@@ -31,7 +31,7 @@ from gatewayd.modems.simulator.process import simulator_process
 from gatewayd.spool import schema
 from gatewayd.spool.engine import open_database
 from tests.crash.trace import traced
-from tests.daemon import DaemonProcess, configuration, daemon
+from tests.daemon import DaemonProcess, configuration, daemon, until
 from tests.spool.helpers import open_spool
 
 SNAPSHOTS = 10
@@ -105,6 +105,11 @@ async def check(taken: Snapshot) -> set[int]:
     return {row[0] for row in rows}
 
 
+async def many(answered: set[int]) -> bool:
+    """The load has been on for some hundred commits."""
+    return len(answered) >= 100
+
+
 @asynccontextmanager
 async def under_load(tmp_path: Path) -> AsyncIterator[tuple[DaemonProcess, set[int]]]:
     """A daemon that accepts, sends, gets reports and inbound texts all the time; the idms answered so far."""
@@ -158,7 +163,7 @@ async def test_a_torn_tail_of_the_log_costs_nothing_that_was_answered(tmp_path: 
     """
     chance = random.Random(6)
     async with under_load(tmp_path) as (gateway, answered):
-        await asyncio.sleep(0.5)
+        await until(lambda: many(answered))
         taken = await snapshot(gateway, tmp_path / "copy", answered)
     wal, main = taken.wal.read_bytes(), taken.database.read_bytes()
     frames = Frames.of(wal)
@@ -187,7 +192,7 @@ async def test_pages_torn_in_a_checkpoint_are_made_good_by_the_log(tmp_path: Pat
     """But for the first one, whose header is one sector that a commit does not change."""
     chance = random.Random(7)
     async with under_load(tmp_path) as (gateway, answered):
-        await asyncio.sleep(0.5)
+        await until(lambda: many(answered))
         taken = await snapshot(gateway, tmp_path / "copy", answered)
     wal, main = taken.wal.read_bytes(), bytearray(taken.database.read_bytes())
     frames = Frames.of(wal)
