@@ -29,6 +29,7 @@ from gatewayd.router.inbound import RETRY_S, Inbound, persistently, told
 from gatewayd.router.obstacles import obstacle
 from gatewayd.router.pacing import Pace, start_moment
 from gatewayd.router.question import Question
+from gatewayd.router.routes import SOURCE_OF_DIALER
 from gatewayd.router.wakes import Wakes
 from gatewayd.spool.channel_modes import PAUSED as MODE_PAUSED
 from gatewayd.spool.events import CHANNEL, GatewayEvent
@@ -308,7 +309,7 @@ class Dispatcher:
             if known is None or known.until_ms != task.spent_for_new.until_ms:
                 self._wakes.look_again()  # others are to stand in for it
         claim = taken.claim
-        self._free_dialers(task, claim.lane.source.removeprefix("dialer:") if claim and claim.begins else "")
+        self._free_dialers(task, claim.lane.source.removeprefix(SOURCE_OF_DIALER) if claim and claim.begins else "")
 
     def _free_dialers(self, task: ChannelTask, but: str = "") -> None:
         for name in self._rules.let_go(task, but):
@@ -397,7 +398,7 @@ class Dispatcher:
             return
         free_at = self._rules.started(task, claim.lane, now_s)
         if free_at is not None:
-            name = claim.lane.source.removeprefix("dialer:")
+            name = claim.lane.source.removeprefix(SOURCE_OF_DIALER)
             self._wakes.await_dialer(name)
 
     def _started(self, task: ChannelTask, claim: Claim, started_ms: int, finished_ms: int, called: float) -> None:

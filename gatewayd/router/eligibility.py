@@ -15,6 +15,7 @@ from functools import lru_cache
 from gatewayd.clock import Clock
 from gatewayd.router.channeltask import ChannelTask
 from gatewayd.router.pacing import Pace
+from gatewayd.router.routes import SOURCE_OF_DIALER
 from gatewayd.router.target import Kind, Target, Tier, parse
 from gatewayd.router.windows import Schedule
 from gatewayd.spool.channel_modes import DRAINING, PAUSED
@@ -23,7 +24,6 @@ from gatewayd.spool.quota import SimQuota, Spent
 from gatewayd.spool.work import PREFER
 
 ALERT = "class:alert"  # the source of the urgent lane
-CAMPAIGN_SOURCE = "dialer:"
 HOUR_S = 3600.0
 DOUBT_AGAIN_S = 10.0  # a doubt that came and went between two looks at the clock is told to nobody
 
@@ -180,7 +180,7 @@ class Eligibility:
     # Lanes.
 
     def dialer_of(self, lane: Lane) -> DialerSettings | None:
-        return self.settings.dialers.get(lane.source.removeprefix(CAMPAIGN_SOURCE)) if _is_dialer(lane) else None
+        return self.settings.dialers.get(lane.source.removeprefix(SOURCE_OF_DIALER)) if _is_dialer(lane) else None
 
     def target_of(self, lane: Lane) -> tuple[int, Target]:
         """The preferred SIM and the target of a lane; a dialer's is the one it has now."""
@@ -238,7 +238,7 @@ class Eligibility:
         return None
 
     def _dialer_shut(self, task: ChannelTask, lane: Lane, now_ms: int, now_s: float) -> Shut | None:
-        name = lane.source.removeprefix(CAMPAIGN_SOURCE)
+        name = lane.source.removeprefix(SOURCE_OF_DIALER)
         dialer = self.settings.dialers.get(name)
         if dialer is None:  # the rest of what has begun goes out all the same
             return None if lane.sim_id else Shut(Why.NO_DIALER, detail=name)
@@ -446,7 +446,7 @@ class Eligibility:
         """A message of the lane is claimed and will be started: its dialer starts no other until then. Returns under
         which name that start is to be remembered ("": under none, nothing is paced by it).
         """
-        starts = self.starts.get(lane.source.removeprefix(CAMPAIGN_SOURCE)) if _is_dialer(lane) else None
+        starts = self.starts.get(lane.source.removeprefix(SOURCE_OF_DIALER)) if _is_dialer(lane) else None
         if starts is None or starts.pace.interval_s <= 0:
             return ""
         starts.held_by = task.name
@@ -454,7 +454,7 @@ class Eligibility:
 
     def resume(self, source: str, at_s: float) -> None:
         """What the spool knows of a time before this daemon's: when a dialer started its last message (monotonic)."""
-        starts = self.starts.get(source.removeprefix(CAMPAIGN_SOURCE))
+        starts = self.starts.get(source.removeprefix(SOURCE_OF_DIALER))
         if starts is not None:
             starts.pace.resume(at_s)
 
@@ -465,7 +465,7 @@ class Eligibility:
 
     def started(self, task: ChannelTask, lane: Lane, at_s: float) -> float | None:
         """The first segment of a message has started. Returns when its dialer may start the next (monotonic)."""
-        starts = self.starts.get(lane.source.removeprefix(CAMPAIGN_SOURCE)) if _is_dialer(lane) else None
+        starts = self.starts.get(lane.source.removeprefix(SOURCE_OF_DIALER)) if _is_dialer(lane) else None
         if starts is None or starts.held_by != task.name:
             return None
         starts.pace.started(at_s)
@@ -484,11 +484,11 @@ class Eligibility:
 
 def of_dialer(name: str) -> Lane:
     """A lane that stands for all of a dialer's, to ask who could serve it."""
-    return Lane(0, CAMPAIGN_SOURCE + name, "dialer", "", 0, 0)
+    return Lane(0, SOURCE_OF_DIALER + name, "dialer", "", 0, 0)
 
 
 def _is_dialer(lane: Lane) -> bool:
-    return lane.source.startswith(CAMPAIGN_SOURCE)
+    return lane.source.startswith(SOURCE_OF_DIALER)
 
 
 def _no_room(task: ChannelTask, lane: Lane, now_ms: int) -> Spent | None:

@@ -9,7 +9,8 @@ A target describes itself, so that what is queued survives a changed configurati
 The tiers are tried from left to right: one serves while those before it have been unable for a while
 (`gateway.failover_after`). `turn:` takes the ports of a dial string strictly in turn; ports are the channels of the
 group TAG, or all channels, numbered from 0 in the order of the configuration. `sticky:` prefers the SIM that wrote to
-the number last. `dialer` is whatever the lane's dialer says at the time.
+the number last. `dialer` is whatever the lane's dialer says at the time. Before any of them the spool may have put
+`prefer:ID:`, the SIM that a message should go out by if it can (`eligibility.split`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from gatewayd.clock import Clock
 from gatewayd.router.channeltask import ChannelTask
-from gatewayd.router.eligibility import ALERT, CAMPAIGN_SOURCE, Eligibility, Shut, Why, of_dialer
+from gatewayd.router.eligibility import ALERT, Eligibility, Shut, Why, of_dialer
+from gatewayd.router.routes import SOURCE_OF_DIALER
 from gatewayd.spool.lanes import Lane
 from gatewayd.spool.work import Claim
 
@@ -104,7 +105,7 @@ class Wakes:
     def run_errand(self, task: ChannelTask, claim: Claim | None) -> None:
         """Of a channel that looked for a dialer's message: `claim` is what it found."""
         name, task.errand = task.errand, ""
-        if name and (claim is None or claim.lane.source != CAMPAIGN_SOURCE + name):
+        if name and (claim is None or claim.lane.source != SOURCE_OF_DIALER + name):
             for other in list(self.idle):
                 self.wake(other)
 
